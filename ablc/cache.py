@@ -1,0 +1,34 @@
+"""Where ablc keeps what it can make again, and how it writes a file so that no one sees half of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+
+def cache_dir() -> Path:
+    """`$ABLC_CACHE`, else `$XDG_CACHE_HOME/ablc`, else `~/.cache/ablc`. It needn't exist."""
+    if own := os.environ.get("ABLC_CACHE"):
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "ablc"
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write to a temporary file beside `path`, then rename it: a reader sees the old file or the new one, never a part.
+
+    Raises:
+        OSError: the folder can't be made or written; nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise

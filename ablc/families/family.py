@@ -1,0 +1,179 @@
+"""What a family is, and how a config is read by one."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from ablc.activations import ACTIVATIONS
+from ablc.blueprint import Blueprint
+from ablc.faults import did_you_mean
+
+Config = Mapping[str, Any]
+
+MAX_SIZE = 2**40
+MAX_LAYERS = 10_000
+DTYPE_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+
+# Fields of every transformers config that change neither shapes nor what a forward pass of a causal model computes.
+HARMLESS = frozenset(
+    """
+    _attn_implementation _commit_hash _name_or_path add_cross_attention architectures attn_implementation auto_map
+    bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward classifier_dropout cross_attention_hidden_size
+    decoder_start_token_id diversity_penalty do_sample early_stopping encoder_no_repeat_ngram_size eos_token_id
+    exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id id2label is_decoder
+    is_encoder_decoder label2id length_penalty max_length min_length model_type name_or_path no_repeat_ngram_size
+    num_beam_groups num_beams num_labels num_return_sequences output_attentions output_hidden_states output_scores
+    pad_token_id prefix pretraining_tp problem_type pruned_heads remove_invalid_values repetition_penalty return_dict
+    return_dict_in_generate sep_token_id suppress_tokens task_specific_params temperature tf_legacy_loss
+    tie_encoder_decoder tokenizer_class top_k top_p torchscript transformers_version typical_p use_bfloat16 use_cache
+    """.split()
+)
+
+# A field so named holds a shape more often than not. `null`, `false` and empty values switch such a feature off.
+_SHAPE = re.compile(
+    r"(_size|_dim|_dims|_rank|_width|_heads?|_experts?|_layers?|_bias|_groups?|_channels|_per_layer|_layer_types|_norm)$"
+    r"|^n_|^num_|^d_|^head_dim|^layer_types$|experts|per_layer|quantization|lora|mtp|adapter|conv_|qk_|multi_query"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A config field that a family understands. `kind` is what its value may be; `default` what transformers assumes."""
+
+    kind: str  # size | depth | number | flag | activation | rope; a default of None makes it optional
+    default: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigProblem:
+    """What is wrong (`error`) or notable (`warning`) about one field."""
+
+    level: str
+    code: str
+    field: str
+    message: str
+    help: str | None = None
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of model.
+
+    `build` gets a read config (every field of `fields` present) and returns the untouched blueprint, or raises ValueError
+    with a sentence where the config can't be built. `legacy` maps older spellings to today's, dotted for nested ones.
+    """
+
+    model_type: str
+    fields: Mapping[str, Field]
+    build: Callable[[Config], Blueprint]
+    legacy: Mapping[str, str] = field(default_factory=dict)
+
+    def knows(self, name: str) -> bool:
+        """Whether a (dotted) field may stand in an override."""
+        first = _today(self, name).split(".")[0]
+        return first in self.fields or first in HARMLESS or first == "dtype"
+
+
+def read_config(family: Family, raw: Config, overrides: Config, problems: list[ConfigProblem]) -> dict[str, Any]:
+    """The config as the family understands it: today's spelling, defaults filled in, overrides applied.
+
+    Fields that a forward pass doesn't depend on are kept as they are. Problems are appended; the result is usable
+    only where none of them is an error.
+    """
+    config: dict[str, Any] = {"model_type": family.model_type}
+    for name, value in {"torch_dtype": raw.get("dtype"), **raw}.items():
+        put(config, _today(family, name), value, keep_old=True)
+    for name, value in overrides.items():
+        put(config, _today(family, name), value)
+    _name_rope_type(config)
+    for name, spec in family.fields.items():
+        if config.get(name) is None:
+            config[name] = spec.default
+        elif (wrong := _wrong(spec.kind, config[name])) is not None:
+            problems.append(ConfigProblem("error", "bad-config", name, f"{name} = {_short(config[name])}: {wrong}"))
+    for name in sorted(config.keys() - family.fields.keys() - HARMLESS - {"dtype"}):
+        problems.extend(_unknown(family, name, config[name]))
+    if config.get("dtype") not in DTYPE_BYTES:
+        config["dtype"] = "float32"  # what transformers trains in when nothing is said
+    return config
+
+
+def _today(family: Family, name: str) -> str:
+    first, _, rest = name.partition(".")
+    today = "dtype" if first == "torch_dtype" else family.legacy.get(first, first)
+    return f"{today}.{rest}" if rest else today
+
+
+def put(config: dict[str, Any], name: str, value: Any, keep_old: bool = False) -> None:
+    """Set a dotted field; with `keep_old` only where nothing stands yet, and dicts are merged."""
+    *outer, last = name.split(".")
+    for step in outer:
+        inner = config.get(step)
+        config[step] = dict(inner) if isinstance(inner, Mapping) else {}
+        config = config[step]
+    old = config.get(last)
+    if isinstance(value, Mapping):
+        config[last] = {**value, **(old if keep_old and isinstance(old, Mapping) else {})}
+    elif not keep_old or old is None:
+        config[last] = value
+
+
+def _name_rope_type(config: dict[str, Any]) -> None:
+    """Older configs say `type` for what is now `rope_type`."""
+    rope = config.get("rope_parameters")
+    if isinstance(rope, Mapping) and "type" in rope:
+        config["rope_parameters"] = {"rope_type": rope["type"], **{k: v for k, v in rope.items() if k != "type"}}
+
+
+def _unknown(family: Family, name: str, value: Any) -> list[ConfigProblem]:
+    if value is None or value is False or value in ([], {}):
+        return []
+    if _SHAPE.search(name):
+        message = f"`{name}` may change shapes, and the family {family.model_type} doesn't understand it"
+        help = did_you_mean(name, family.fields, "fields it understands")
+        return [ConfigProblem("error", "unknown-shape-field", name, message, help)]
+    message = f"the family {family.model_type} ignores the config field `{name}`"
+    return [ConfigProblem("warning", "ignored-field", name, message)]
+
+
+def _wrong(kind: str, value: Any) -> str | None:
+    """Why a value can't stand in a field of this kind, or None."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind in ("size", "depth"):
+        most = MAX_SIZE if kind == "size" else MAX_LAYERS
+        ok = isinstance(value, int) and number and 0 < value <= most
+        return None if ok else f"it must be an integer from 1 to {most:,}"
+    if kind == "number":
+        return None if number else "it must be a number"
+    if kind == "flag":
+        return None if isinstance(value, bool) else "it must be true or false"
+    if kind == "activation":
+        return None if value in ACTIVATIONS else did_you_mean(str(value), ACTIVATIONS, "activations")
+    if kind == "rope":
+        return None if isinstance(value, Mapping) else "it must be a dict of rotary settings"
+    raise ValueError(f"no field kind {kind!r}")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def check_heads(config: Config) -> None:
+    """Raise ValueError unless the heads divide the hidden size, and the key-value heads the heads."""
+    hidden, heads = config["hidden_size"], config["num_attention_heads"]
+    if hidden % heads:
+        raise ValueError(f"hidden_size {hidden} isn't divisible by num_attention_heads {heads}")
+    kv_heads = config.get("num_key_value_heads") or heads
+    if heads % kv_heads:
+        raise ValueError(f"num_attention_heads {heads} isn't divisible by num_key_value_heads {kv_heads}")
+
+
+def frozen(config: Config) -> Config:
+    """A read-only view, for what is shared between plans."""
+    return MappingProxyType(dict(config))

@@ -1,0 +1,148 @@
+"""What went wrong, as data: a fault has a code, a place, one sentence and, where there is one, a way out.
+
+Passes collect faults and go on; nothing here prints. `render` is the one place that turns a fault into text.
+"""
+
+from __future__ import annotations
+
+import bisect
+import difflib
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+SNIPPET_WIDTH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A text and the name it is shown under. Equal and hashed by name and text."""
+
+    name: str
+    text: str
+    _starts: list[int] = field(default_factory=list, compare=False, repr=False)
+
+    def position(self, offset: int) -> tuple[int, int]:
+        """Line and column of a character offset, both counted from 1."""
+        if not self._starts:
+            self._starts.append(0)
+            self._starts.extend(i + 1 for i, char in enumerate(self.text) if char == "\n")
+        line = bisect.bisect_right(self._starts, offset)
+        return line, offset - self._starts[line - 1] + 1
+
+    def line(self, number: int) -> str:
+        """The text of a line counted from 1, without its newline."""
+        start = self._starts[number - 1]
+        end = self.text.find("\n", start)
+        return self.text[start : len(self.text) if end < 0 else end]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A place in a source: characters `start` to `end`, half-open."""
+
+    source: Source
+    start: int
+    end: int
+
+    @property
+    def line(self) -> int:
+        return self.source.position(self.start)[0]
+
+    @property
+    def column(self) -> int:
+        return self.source.position(self.start)[1]
+
+    @property
+    def text(self) -> str:
+        return self.source.text[self.start : self.end]
+
+    def __str__(self) -> str:
+        return f"{self.source.name}:{self.line}:{self.column}"
+
+
+Level = Literal["error", "warning"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong (`error`) or deserves a look (`warning`)."""
+
+    code: str
+    message: str
+    span: Span | None = None
+    help: str | None = None
+    level: Level = "error"
+    related: tuple[tuple[Span, str], ...] = ()
+
+
+class SpecError(Exception):
+    """Raised by the Python interface where a spec has errors; `faults` holds all of them."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n\n".join(render(fault) for fault in self.faults))
+
+
+def has_errors(faults: Iterable[Fault]) -> bool:
+    return any(fault.level == "error" for fault in faults)
+
+
+def nearest(word: str, choices: Iterable[str]) -> str | None:
+    """The choice that a mistyped word most probably meant, or None."""
+    if len(word) > 200:
+        return None
+    by_lower = {choice.lower(): choice for choice in choices}
+    found = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    return by_lower[found[0]] if found else None
+
+
+def did_you_mean(word: str, choices: Iterable[str], what: str = "choices") -> str:
+    """Help for an unknown word: the nearest choice if one is near, else all of them."""
+    choices = sorted(choices)
+    near = nearest(word, choices)
+    listed = f"{what}: {', '.join(choices[:40])}" + (", …" if len(choices) > 40 else "")
+    return f"did you mean `{near}`?" if near else listed
+
+
+def render(fault: Fault) -> str:
+    """A fault as a reader sees it: level, code, sentence, place, the line with the place underlined, the way out."""
+    lines = [f"{fault.level}[{fault.code}]: {visible(fault.message)}"]
+    if fault.span is not None:
+        lines += _snippet(fault.span)
+    for span, label in fault.related:
+        lines += [f"  note: {visible(label)}", *_snippet(span)]
+    if fault.help:
+        lines.append(f"  help: {visible(fault.help)}")
+    return "\n".join(lines)
+
+
+def visible(text: str) -> str:
+    """Text with control characters made visible, so that a file can't write to the terminal through an error."""
+    return "".join(c if c in "\n\t" or unicodedata.category(c)[0] != "C" else "�" for c in text)
+
+
+def _snippet(span: Span) -> list[str]:
+    line, column = span.source.position(span.start)
+    text = span.source.line(line)
+    first = max(0, column - 1 - SNIPPET_WIDTH // 2) if len(text) > SNIPPET_WIDTH else 0
+    shown = visible(text[first : first + SNIPPET_WIDTH])
+    before = shown[: column - 1 - first]
+    marked = shown[len(before) : len(before) + max(1, span.end - span.start)]
+    pad = "".join("\t" if c == "\t" else " " * _cells(c) for c in before)
+    carets = "^" * max(1, sum(_cells(c) for c in marked))
+    number = str(line)
+    gutter = " " * len(number)
+    return [
+        f"{gutter}--> {visible(span.source.name)}:{line}:{column}",
+        f"{gutter} |",
+        f"{number} | {shown}",
+        f"{gutter} | {pad}{carets}",
+    ]
+
+
+def _cells(char: str) -> int:
+    if unicodedata.combining(char):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
