@@ -145,6 +145,11 @@ class Blueprint:
     def __post_init__(self) -> None:
         object.__setattr__(self, "config", MappingProxyType(dict(self.config)))
 
+    @property
+    def activation(self) -> str:
+        """The base model's own activation: what its MLP has."""
+        return next(part.node.name for _, part in leaves(self.layers[0]) if isinstance(part.node, Act))
+
     def sections(self) -> Iterator[tuple[int | None, str, Node]]:
         """Every independent piece: (layer index or None, path prefix, node)."""
         yield None, "", self.root
@@ -230,6 +235,15 @@ def size(node: Node) -> int:
     if isinstance(node, Group):
         return sum(size(part.node) for part in node.parts)
     return sum(math.prod(shape) for _, shape, _, _ in tensors(node))
+
+
+def slot_size(node: Node, slot: str) -> int:
+    """Number of parameters that stand in a slot of a section; `layer` is all of a layer."""
+    if slot == "layer":
+        return size(node)
+    if not isinstance(node, Group):
+        return 0
+    return sum(size(p.node) if slot in p.slots else slot_size(p.node, slot) for p in node.parts)
 
 
 def flops(node: Node, length: int) -> int:

@@ -10,6 +10,7 @@ import difflib
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 SNIPPET_WIDTH = 100
@@ -17,10 +18,11 @@ SNIPPET_WIDTH = 100
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A text and the name it is shown under. Equal and hashed by name and text."""
+    """A text and the name it is shown under. `folder` is what relative paths in it count from."""
 
     name: str
     text: str
+    folder: Path = field(default=Path(), compare=False)
     _starts: list[int] = field(default_factory=list, compare=False, repr=False)
 
     def position(self, offset: int) -> tuple[int, int]:

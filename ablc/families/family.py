@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from ablc.activations import ACTIVATIONS
 from ablc.blueprint import Blueprint
@@ -43,10 +43,17 @@ _SHAPE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A config field that a family understands. `kind` is what its value may be; `default` what transformers assumes."""
+    """A config field that a family understands.
 
-    kind: str  # size | depth | number | flag | activation | rope; a default of None makes it optional
+    `kind` is what its value may be; `default` what transformers assumes, None where it follows from others. `scales` says what
+    becomes of it in a narrower proxy. `computes` marks what changes the forward pass or the start of training and can't
+    be seen in the blueprint's nodes: those fields go into a plan's fingerprint.
+    """
+
+    kind: Literal["size", "depth", "number", "flag", "activation", "rope"]
     default: Any = None
+    scales: Literal["", "width", "vocabulary", "std"] = ""
+    computes: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,21 +10,21 @@ from ablc.blueprint import Act, Blueprint, Embedding, Group, Linear, Node, Norm,
 from ablc.families.family import Config, Family, Field, check_heads
 
 FIELDS = {
-    "vocab_size": Field("size", 50432),
-    "hidden_size": Field("size", 6144),
+    "vocab_size": Field("size", 50432, scales="vocabulary"),
+    "hidden_size": Field("size", 6144, scales="width"),
     "num_hidden_layers": Field("depth", 44),
-    "num_attention_heads": Field("size", 64),
-    "intermediate_size": Field("size", 24576),
+    "num_attention_heads": Field("size", 64, scales="width"),
+    "intermediate_size": Field("size", 24576, scales="width"),
     "hidden_act": Field("activation", "gelu"),
     "attention_bias": Field("flag", True),
     "tie_word_embeddings": Field("flag", False),
-    "use_parallel_residual": Field("flag", True),
-    "layer_norm_eps": Field("number", 1e-5),
-    "initializer_range": Field("number", 0.02),
-    "attention_dropout": Field("number", 0.0),
-    "hidden_dropout": Field("number", 0.0),
+    "use_parallel_residual": Field("flag", True, computes=True),
+    "layer_norm_eps": Field("number", 1e-5, computes=True),
+    "initializer_range": Field("number", 0.02, scales="std", computes=True),
+    "attention_dropout": Field("number", 0.0, computes=True),
+    "hidden_dropout": Field("number", 0.0, computes=True),
     "max_position_embeddings": Field("size", 2048),
-    "rope_parameters": Field("rope", {}),
+    "rope_parameters": Field("rope", {}, computes=True),
 }
 ROPE_DEFAULTS = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25}
 

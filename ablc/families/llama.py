@@ -10,22 +10,22 @@ from ablc.blueprint import Act, Blueprint, Embedding, Group, Linear, Node, Norm,
 from ablc.families.family import Config, Family, Field, check_heads
 
 FIELDS = {
-    "vocab_size": Field("size", 32000),
-    "hidden_size": Field("size", 4096),
+    "vocab_size": Field("size", 32000, scales="vocabulary"),
+    "hidden_size": Field("size", 4096, scales="width"),
     "num_hidden_layers": Field("depth", 32),
-    "num_attention_heads": Field("size", 32),
-    "num_key_value_heads": Field("size"),
+    "num_attention_heads": Field("size", 32, scales="width"),
+    "num_key_value_heads": Field("size", scales="width"),
     "head_dim": Field("size"),
-    "intermediate_size": Field("size", 11008),
+    "intermediate_size": Field("size", 11008, scales="width"),
     "hidden_act": Field("activation", "silu"),
     "attention_bias": Field("flag", False),
     "mlp_bias": Field("flag", False),
     "tie_word_embeddings": Field("flag", False),
-    "rms_norm_eps": Field("number", 1e-6),
-    "initializer_range": Field("number", 0.02),
-    "attention_dropout": Field("number", 0.0),
+    "rms_norm_eps": Field("number", 1e-6, computes=True),
+    "initializer_range": Field("number", 0.02, scales="std", computes=True),
+    "attention_dropout": Field("number", 0.0, computes=True),
     "max_position_embeddings": Field("size", 2048),
-    "rope_parameters": Field("rope", {}),
+    "rope_parameters": Field("rope", {}, computes=True),
 }
 ROPE_DEFAULTS = {"rope_type": "default", "rope_theta": 10000.0}
 

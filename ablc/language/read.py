@@ -29,10 +29,12 @@ def read(path: Path, faults: list[Fault], *, name: str | None = None, said_at: S
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return refuse("cannot-read", f"{name} can't be read: {reason.lower()}")
-    return decode(data, name, faults, said_at=said_at)
+    return decode(data, name, faults, folder=path.parent, said_at=said_at)
 
 
-def decode(data: bytes, name: str, faults: list[Fault], *, said_at: Span | None = None) -> Source | None:
+def decode(
+    data: bytes, name: str, faults: list[Fault], *, folder: Path = Path(), said_at: Span | None = None
+) -> Source | None:
     """Bytes as a `Source`; UTF-8 without NUL, or a fault that says where it isn't."""
     try:
         text = data.decode("utf-8-sig")
@@ -41,7 +43,7 @@ def decode(data: bytes, name: str, faults: list[Fault], *, said_at: Span | None 
         message = f"{name} isn't UTF-8: byte {error.start} (line {line}) is 0x{data[error.start]:02x}"
         faults.append(Fault("not-utf8", message, said_at, "save it as UTF-8, or is it a binary file?"))
         return None
-    source = Source(name, text.replace("\r\n", "\n"))
+    source = Source(name, text.replace("\r\n", "\n"), folder)
     if (place := source.text.find("\0")) >= 0:
         span = Span(source, place, place + 1)
         faults.append(Fault("nul-byte", f"{name} contains a NUL byte", span, "is it a binary file?"))

@@ -10,7 +10,9 @@ from ablc.faults import did_you_mean
 
 
 class Kind:
-    """Checks and scales the values of one argument type. `default` fills in what is left unsaid."""
+    """Checks and scales the values of one argument type. `numeric` ones are written as integer expressions."""
+
+    numeric = False
 
     def check(self, value: Any) -> str | None:
         """Why `value` can't be this argument, or None."""
@@ -27,6 +29,8 @@ class Kind:
 
 class RankKind(Kind):
     """The inner width of a low-rank product."""
+
+    numeric = True
 
     def check(self, value: Any) -> str | None:
         if isinstance(value, int) and not isinstance(value, bool) and value > 0:

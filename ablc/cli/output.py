@@ -1,0 +1,111 @@
+"""What all commands share: finding specs, compiling them, and writing faults and tables.
+
+Colour and boxes go to a terminal only; what is piped is plain, never cut, and respects NO_COLOR as rich does.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ablc.faults import Fault, Source, render
+from ablc.pipeline import Compiled, compile_file, compile_source
+
+CLEAN, FINDINGS, INVALID = 0, 1, 2
+MOST_FAULTS = 50  # of one file; a thousand messages help nobody
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def is_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
+def say(text: str = "", style: str = "") -> None:
+    """One line of output, styled on a terminal."""
+    if is_terminal():
+        terminal().print(text, style=style, markup=False)
+    else:
+        print(text)
+
+
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str] = ()) -> None:
+    """A table with a line under its head on a terminal; elsewhere plain columns that nothing cuts or folds."""
+    if is_terminal():
+        from rich import box
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+        for column in columns:
+            table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        terminal().print(table, markup=False)
+        return
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    for row in (columns, *rows):
+        cells = (
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for cell, width, column in zip(row, widths, columns, strict=True)
+        )
+        print("  ".join(cells).rstrip())
+
+
+def terminal(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)
+
+
+def compile_all(specs: list[Path], texts: list[str], model: str | None) -> Iterator[Compiled]:
+    """Compile every file, folder and text that a command was given, one at a time."""
+    for path in specs:
+        yield from (compile_file(file, model=model) for file in _files(path))
+    for text in texts:
+        yield compile_source(Source("-e", text), model=model)
+
+
+def nothing_given(specs: list[Path], texts: list[str]) -> bool:
+    if specs or texts:
+        return False
+    print_fault(Fault("no-spec", "no spec is given", help="name files, or write one: -e 'attention[3:] = lora(8)'"))
+    return True
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    return sorted(path.glob("*.abl")) or [path]
+
+
+def print_faults(compiled: Compiled, *, warnings: bool = True) -> None:
+    """Write a file's faults to stderr, errors and warnings in the order of their places."""
+    faults = [fault for fault in compiled.faults if warnings or fault.level == "error"]
+    for fault in faults[:MOST_FAULTS]:
+        print_fault(fault)
+    if len(faults) > MOST_FAULTS:
+        print(f"… and {len(faults) - MOST_FAULTS} more in {compiled.file}\n", file=sys.stderr)
+
+
+def print_fault(fault: Fault) -> None:
+    text = render(fault) + "\n"
+    if not sys.stderr.isatty():
+        print(text, file=sys.stderr)
+        return
+    from rich.text import Text
+
+    shown = Text(text)
+    colour = "bold red" if fault.level == "error" else "bold yellow"
+    shown.highlight_regex(r"^(error|warning)\[[^]]+\]", colour)
+    shown.highlight_regex(r"\^+", colour)
+    shown.highlight_regex(r"(?m)^ +(help|note):", "bold cyan")
+    terminal(stderr=True).print(shown)
+
+
+def exit_code(compiled: Iterable[Compiled], findings: bool) -> int:
+    if any(not one.ok for one in compiled):
+        return INVALID
+    return FINDINGS if findings else CLEAN

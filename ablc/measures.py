@@ -1,0 +1,140 @@
+"""What can be measured of a blueprint without building it. Every number is a sum of one reading over its sections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from ablc.blueprint import Blueprint, Group, Node, Part, flops, kv_width, leaves, size, slot_size, weights
+from ablc.families.family import DTYPE_BYTES
+
+DEFAULT_LENGTH = 1024
+ADAMW_BYTES = 8  # two fp32 moments for each trained parameter
+
+
+def params(blueprint: Blueprint) -> int:
+    """Parameters of the whole model, frozen ones included, tied ones once."""
+    return _total(blueprint, size)
+
+
+def trainable(blueprint: Blueprint) -> int:
+    """Parameters that aren't frozen."""
+    return _total(blueprint, _unfrozen)
+
+
+def unread(blueprint: Blueprint) -> int:
+    """Parameters that no computation reads: the norm before a removed attention."""
+    return _total(blueprint, lambda node: sum(w.size for w in weights(node) if not w.read))
+
+
+def flops_per_token(blueprint: Blueprint, length: int = DEFAULT_LENGTH) -> int:
+    """Forward FLOPs per token in a sequence of `length` tokens, as torch's FlopCounterMode counts them with eager attention."""
+    return _total(blueprint, lambda node: flops(node, length))
+
+
+def weight_bytes(blueprint: Blueprint) -> int:
+    """Bytes of the weights in the dtype that the config names (float32 where it names none)."""
+    return params(blueprint) * DTYPE_BYTES[blueprint.config["dtype"]]
+
+
+def optimizer_bytes(blueprint: Blueprint) -> int:
+    """Bytes of AdamW's state: two fp32 moments for every parameter that is trained and read."""
+    return ADAMW_BYTES * _total(blueprint, lambda node: sum(w.size for w in weights(node) if w.read and not w.frozen))
+
+
+def kv_bytes_per_token(blueprint: Blueprint) -> int:
+    """Bytes of KV cache per token in the config's dtype; a layer without attention keeps nothing."""
+    return _total(blueprint, kv_width) * DTYPE_BYTES[blueprint.config["dtype"]]
+
+
+def slot_params(blueprint: Blueprint, slot: str) -> int:
+    """Parameters that stand in a slot, over all layers."""
+    if slot == "layer":
+        return sum(layer_params(blueprint))
+    return _total(blueprint, lambda node: slot_size(node, slot))
+
+
+def slot_frozen(blueprint: Blueprint, slot: str, layers: tuple[int, ...] | None) -> tuple[int, int]:
+    """How many modules of a slot are frozen in some layers (None: outside them), and how many parameters they have."""
+    sections = [blueprint.root] if layers is None else [blueprint.layers[layer] for layer in layers]
+    frozen = [part for node in sections for part in _parts_in(node, slot) if part.frozen]
+    return len(frozen), sum(size(part.node) for part in frozen)
+
+
+def layer_params(blueprint: Blueprint) -> list[int]:
+    """Parameters of each layer."""
+    known = {id(node): size(node) for node in {id(n): n for n in blueprint.layers}.values()}
+    return [known[id(node)] for node in blueprint.layers]
+
+
+def changed_layers(blueprint: Blueprint, original: Blueprint, slot: str) -> int:
+    """How many layers have something else in a slot, or in a part of it, than the original."""
+    known: dict[tuple[int, int], bool] = {}
+    count = 0
+    for now, before in zip(blueprint.layers, original.layers, strict=True):
+        key = (id(now), id(before))
+        if key not in known:
+            known[key] = _stands(now, slot) != _stands(before, slot)
+        count += known[key]
+    return count
+
+
+MEASURES: Mapping[str, Callable[[Blueprint], int]] = {
+    "params": params,
+    "trainable": trainable,
+    "flops_per_token": flops_per_token,
+    "bytes": weight_bytes,
+    "kv_bytes_per_token": kv_bytes_per_token,
+}
+SLOT_MEASURES = ("params", "layers")
+
+
+def measure(name: str, blueprint: Blueprint, original: Blueprint) -> int:
+    """A dry-run measure by the name a claim gives it: `params`, `params.mlp.up`, `layers.attention`, …"""
+    if name in MEASURES:
+        return MEASURES[name](blueprint)
+    first, _, slot = name.partition(".")
+    return slot_params(blueprint, slot) if first == "params" else changed_layers(blueprint, original, slot)
+
+
+def _total(blueprint: Blueprint, reading: Callable[[Node], int]) -> int:
+    """The sum of a reading over all sections; a layer that occurs many times is read once."""
+    known: dict[int, int] = {}
+    total = 0
+    for _, _, node in blueprint.sections():
+        if id(node) not in known:
+            known[id(node)] = reading(node)
+        total += known[id(node)]
+    return total
+
+
+def _unfrozen(node: Node) -> int:
+    if isinstance(node, Group):
+        return sum(_unfrozen(part.node) for part in node.parts if not part.frozen)
+    return size(node)
+
+
+def _parts_in(node: Node, slot: str, inside: bool = False) -> Iterator[Part]:
+    """The leaves that stand in a slot."""
+    if isinstance(node, Group):
+        for part in node.parts:
+            hit = inside or slot == "layer" or slot in part.slots
+            if isinstance(part.node, Group):
+                yield from _parts_in(part.node, slot, hit)
+            elif hit:
+                yield part
+
+
+def _stands(node: Node, slot: str) -> list[object]:
+    """What stands in a slot, whether frozen or not; the whole where a whole was removed or replaced."""
+    if not isinstance(node, Group):
+        return [node]
+    if slot == "layer":
+        return [(path, part.node) for path, part in leaves(node)]
+    found: list[object] = []
+    for part in node.parts:
+        if slot in part.slots:
+            inner = list(leaves(part.node)) if isinstance(part.node, Group) else []
+            found += [(path, leaf.node) for path, leaf in inner] or [part.node]
+        elif slot.startswith(tuple(f"{name}." for name in part.slots)):
+            found += _stands(part.node, slot)
+    return found

@@ -1,0 +1,142 @@
+"""The untouched base model of a spec: its config found, overridden and read by its family."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from ablc.bases import Base, BaseProblem, load_base
+from ablc.blueprint import Blueprint
+from ablc.families import ConfigProblem, families, family, read_config
+from ablc.faults import Fault, Span, did_you_mean
+from ablc.gather import Program
+from ablc.language import tree
+from ablc.language.tree import Statement
+from ablc.settings import Settings, Variant
+from ablc.values import BadValue, Names, Scalar, evaluate, integer
+
+
+@dataclass(frozen=True)
+class Original:
+    """A base model before any operation. `fields` are the integers of its config before any override; `blueprint` has the
+    overrides applied."""
+
+    name: str
+    family: str
+    fields: Mapping[str, int]
+    overrides: Mapping[str, Any]
+    blueprint: Blueprint
+
+
+def find_original(
+    program: Program, found: Settings, variant: Variant, faults: list[Fault], default_model: str | None = None
+) -> Original | None:
+    """The base model of one variant, or None after a fault."""
+    statement = found.model
+    node = statement.node if statement is not None else None
+    span = statement.span(node.value) if statement is not None and isinstance(node, tree.Model) else None
+    overrides: tuple[tree.Override, ...] = ()
+    folder = program.source.folder
+    name: Scalar = default_model
+    if statement is not None and isinstance(node, tree.Model):
+        name = value_of(statement, node.value, Names(variant.values, {}), faults)
+        overrides = node.overrides
+        folder = statement.source.folder
+    if not isinstance(name, str) or not name:
+        where = span or Span(program.source, 0, 0)
+        faults.append(Fault("no-model", "no base model is named", where, 'say which: model = "EleutherAI/pythia-410m"'))
+        return None
+    try:
+        base = load_base(name, folder)
+        kind = _family_of(base)
+    except BaseProblem as problem:
+        faults.append(Fault(problem.code, problem.message, span, problem.help))
+        return None
+    fields = _integer_fields(kind, base)
+    said = _overrides(statement, overrides, kind, Names(variant.values, fields), base, faults)
+    return _build(kind, base, said, fields, span, faults)
+
+
+def _family_of(base: Base) -> str:
+    kind = base.config["model_type"]
+    if kind not in families():
+        message = f"`{base.name}` is of the family {kind}, which ablc doesn't know"
+        raise BaseProblem("unknown-family", message, f"families: {', '.join(families())}")
+    return str(kind)
+
+
+def _integer_fields(kind: str, base: Base) -> Mapping[str, int]:
+    """What an expression may read: the integers of the config, before any override."""
+    config = {**read_config(family(kind), base.config, {}, []), **base.config}
+    return {k: v for k, v in config.items() if isinstance(v, int) and not isinstance(v, bool)}
+
+
+def _overrides(
+    statement: Statement | None,
+    nodes: Iterable[tree.Override],
+    kind: str,
+    names: Names,
+    base: Base,
+    faults: list[Fault],
+) -> dict[str, Any]:
+    said: dict[str, Any] = {}
+    for node in nodes:
+        assert statement is not None
+        name = node.field.name
+        if not family(kind).knows(name) and name.split(".")[0] not in base.config:
+            help = did_you_mean(name, family(kind).fields, "fields")
+            fault = Fault("unknown-field", f"{kind} has no config field `{name}`", statement.span(node.field), help)
+            faults.append(fault)
+        elif name in said:
+            faults.append(Fault("set-twice", f"`{name}` is set twice", statement.span(node.field)))
+        else:
+            is_field = isinstance(node.value, tree.Word) and node.value.name in names.fields
+            said[name] = value_of(statement, node.value, names, faults, want_integer=is_field)
+    return said
+
+
+def _build(
+    kind: str, base: Base, overrides: dict[str, Any], fields: Mapping[str, int], span: Span | None, faults: list[Fault]
+) -> Original | None:
+    problems: list[ConfigProblem] = []
+    config = read_config(family(kind), base.config, overrides, problems)
+    faults.extend(Fault(p.code, f"{base.name}: {p.message}", span, p.help, p.level) for p in problems)  # type: ignore[arg-type]
+    if any(problem.level == "error" for problem in problems):
+        return None
+    try:
+        blueprint = _blueprint(kind, repr(sorted(config.items())), _Held(config))
+    except ValueError as error:
+        faults.append(Fault("bad-config", f"{base.name}: {error}", span))
+        return None
+    return Original(base.name, kind, fields, overrides, blueprint)
+
+
+class _Held:
+    """A config that goes through a cache beside its key."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = config
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Held)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+@lru_cache(maxsize=256)
+def _blueprint(kind: str, key: str, held: _Held) -> Blueprint:
+    return family(kind).build(held.config)
+
+
+def value_of(
+    statement: Statement, node: tree.Value, names: Names, faults: list[Fault], want_integer: bool = False
+) -> Scalar:
+    """A value, or None after a fault."""
+    try:
+        return integer(node, names) if want_integer else evaluate(node, names)
+    except BadValue as bad:
+        faults.append(Fault(bad.code, bad.message, statement.span(bad.node), bad.help))
+        return None

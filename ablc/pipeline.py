@@ -1,0 +1,112 @@
+"""The whole way from text to plans, on one page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ablc.faults import Fault, Source, Span, has_errors
+from ablc.gather import gather
+from ablc.language.read import read
+from ablc.original import find_original
+from ablc.planning import Plan, make_plan
+from ablc.resolve import resolve
+from ablc.settings import settings, variants
+from ablc.spec import Claim, Spec
+from ablc.verdicts import Verdict, decide
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One variant that could be planned."""
+
+    spec: Spec
+    plan: Plan
+    verdicts: tuple[Verdict, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """All of a file: its planned variants, and every fault. With an error among the faults, `variants` is empty."""
+
+    file: str
+    variants: tuple[Planned, ...]
+    faults: tuple[Fault, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not has_errors(self.faults)
+
+
+def compile_source(
+    source: Source, path: Path | None = None, *, model: str | None = None, only: str | None = None, claims: bool = True
+) -> Compiled:
+    """Text to plans: gather → settings → variants → original → resolve → plan → verdicts.
+
+    `model` is the base where the text names none; `only` picks the variant of this label; `claims` decides the claims too.
+    """
+    faults: list[Fault] = []
+    program = gather(source, faults, path)
+    found = settings(program, faults)
+    planned = []
+    for variant in variants(program, found, faults):
+        if only is not None and variant.label != only:
+            continue
+        original = find_original(program, found, variant, faults, model)
+        if original is None:
+            break
+        spec = resolve(program, found, variant, original, faults)
+        plan = make_plan(spec, original.blueprint, faults)
+        verdicts = tuple(_verdicts(spec, plan, source, faults)) if claims and not has_errors(faults) else ()
+        planned.append(Planned(spec, plan, verdicts))
+        if has_errors(faults):
+            break  # what is wrong in one variant is as a rule wrong in all
+    distinct = tuple(sorted(dict.fromkeys(faults), key=_place))
+    return Compiled(source.name, () if has_errors(faults) else tuple(planned), distinct)
+
+
+def compile_file(path: Path, *, model: str | None = None, only: str | None = None, claims: bool = True) -> Compiled:
+    """A file, or a variant of one (`file.abl@r=8`), to plans."""
+    file, label = _split_variant(path)
+    faults: list[Fault] = []
+    source = read(file, faults)
+    if source is None:
+        return Compiled(str(path), (), tuple(faults))
+    compiled = compile_source(source, file, model=model, only=only or label, claims=claims)
+    if compiled.ok and not compiled.variants:
+        message = f"{file} has no variant `{only or label}`" if only or label else f"{file} has no variants"
+        return Compiled(str(path), (), (*compiled.faults, Fault("unknown-variant", message, Span(source, 0, 0))))
+    return compiled
+
+
+def _split_variant(path: Path) -> tuple[Path, str | None]:
+    name, at, label = path.name.rpartition("@")
+    return (path.with_name(name), label) if at and name and not path.exists() else (path, None)
+
+
+def _verdicts(spec: Spec, plan: Plan, source: Source, faults: list[Fault]) -> Iterator[Verdict]:
+    for claim in spec.claims:
+        verdict = decide(claim, plan, partial(_other, source), faults)
+        if verdict is not None:
+            yield verdict
+
+
+def _other(source: Source, claim: Claim, faults: list[Fault]) -> Plan | None:
+    """The one plan of the spec that a claim compares with."""
+    compiled = compile_file(source.folder / str(claim.reference), claims=False)
+    if compiled.ok and len(compiled.variants) == 1:
+        return compiled.variants[0].plan
+    errors = [fault for fault in compiled.faults if fault.level == "error"]
+    if errors:
+        reason = errors[0].message
+    else:
+        labels = [planned.spec.variant for planned in compiled.variants[:3]]
+        reason = f"it is a family: name a variant, as in {claim.reference}@{labels[0]}"
+    faults.append(Fault("bad-reference", f"can't compare with {claim.reference}: {reason}", claim.value))
+    return None
+
+
+def _place(fault: Fault) -> tuple[str, int]:
+    return (fault.span.source.name, fault.span.start) if fault.span is not None else ("", 0)

@@ -1,0 +1,281 @@
+"""Spec to `Plan`: the blueprint after the rewrites, with what changed where and which statement did it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from ablc.blueprint import Blueprint, Chain, Node, describe, size
+from ablc.blueprint_json import decode_blueprint, encode_blueprint
+from ablc.compare import Difference, compare
+from ablc.families import family
+from ablc.faults import Fault, Span
+from ablc.measures import slot_frozen
+from ablc.rewrite import Section, freeze, rewrite
+from ablc.spec import Edit, Freeze, Layers, Spec
+from ablc.values import show_layers
+
+FORMAT_VERSION = "1.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One line of a plan. `matched` counts the modules, `params` is the difference in parameters, `trainable` that in trained ones;
+    `erased` lists the earlier statements (file:line and text) that this one took back, with the layers."""
+
+    slot: str
+    layers: Layers
+    before: str
+    after: str
+    matched: int
+    params: int
+    trainable: int
+    file: str
+    line: int
+    statement: str
+    erased: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be built, and how it differs from the base. Plain data; `to_json` and `from_json` are inverse."""
+
+    name: str
+    model: str
+    original: Blueprint
+    blueprint: Blueprint
+    changes: tuple[Change, ...]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Equal exactly when the models are: names, hub ids and the statements' places are left out."""
+        known = family(self.blueprint.family).fields
+        computing = {name: self.blueprint.config[name] for name, spec in known.items() if spec.computes}
+        content = {**encode_blueprint(self.blueprint), "config": computing}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format_version": FORMAT_VERSION,
+            "name": self.name,
+            "model": self.model,
+            "fingerprint": self.fingerprint,
+            "original": encode_blueprint(self.original),
+            "blueprint": encode_blueprint(self.blueprint),
+            "changes": [asdict(change) for change in self.changes],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Plan:
+        """The plan that `to_json` wrote. Raises ValueError where it isn't one, or was changed by hand."""
+        if data.get("format_version") != FORMAT_VERSION:
+            raise ValueError(f"this plan has format_version {data.get('format_version')}, not {FORMAT_VERSION}")
+        changes = (
+            Change(**{**c, "layers": None if c["layers"] is None else tuple(c["layers"]), "erased": tuple(c["erased"])})
+            for c in data["changes"]
+        )
+        original, blueprint = (decode_blueprint(data[key]) for key in ("original", "blueprint"))
+        plan = cls(data["name"], data["model"], original, blueprint, tuple(changes))
+        if plan.fingerprint != data["fingerprint"]:
+            raise ValueError("this plan doesn't match its fingerprint: it was changed after it was written")
+        return plan
+
+
+@dataclass
+class _Draft:
+    """What the fold leaves behind, before it becomes a plan."""
+
+    spec: Spec
+    original: Blueprint
+    faults: list[Fault]
+    sections: dict[int | None, Section] = field(default_factory=dict)
+    vain: dict[Span, list[Freeze]] = field(default_factory=lambda: defaultdict(list))
+
+
+def make_plan(spec: Spec, original: Blueprint, faults: list[Fault]) -> Plan:
+    """Fold the edits over the original, then freeze. Layers that the same edits touch are planned once."""
+    draft = _Draft(spec, original, faults)
+    folded = _fold(draft)
+    frozen = _freeze(draft, folded)
+    _report_erased(draft)
+    _report_vain_freezes(draft)
+    changes = [*_changes(draft, folded), *_freeze_changes(draft, frozen)]
+    return Plan(spec.full_name, spec.model, original, frozen, tuple(changes))
+
+
+def _touching(said: Iterable[Edit] | Iterable[Freeze], depth: int) -> tuple[list[list[int]], list[int]]:
+    """For every layer, and for the root, the numbers of the edits that touch it."""
+    per_layer: list[list[int]] = [[] for _ in range(depth)]
+    root: list[int] = []
+    for number, entry in enumerate(said):
+        for layer in entry.layers or ():
+            per_layer[layer].append(number)
+        if entry.layers is None:
+            root.append(number)
+    return per_layer, root
+
+
+def _fold(draft: _Draft) -> Blueprint:
+    original, edits = draft.original, draft.spec.edits
+    per_layer, root = _touching(edits, len(original.layers))
+    done: dict[tuple[int, tuple[int, ...]], Section] = {}
+    reported: list[Fault] = []
+    for layer, numbers in enumerate(per_layer):
+        key = (id(original.layers[layer]), tuple(numbers))
+        if key not in done:
+            done[key] = rewrite(original.layers[layer], [(n, edits[n]) for n in numbers], reported)
+        draft.sections[layer] = done[key]
+    draft.sections[None] = rewrite(original.root, [(n, edits[n]) for n in root], reported)
+    draft.faults.extend(dict.fromkeys(reported))
+    layers = tuple(draft.sections[layer].node for layer in range(len(original.layers)))
+    return replace(original, root=draft.sections[None].node, layers=layers)  # type: ignore[arg-type]
+
+
+def _freeze(draft: _Draft, folded: Blueprint) -> Blueprint:
+    freezes = draft.spec.freezes
+    if not freezes:
+        return folded
+    per_layer, root = _touching(freezes, len(folded.layers))
+    done: dict[tuple[int, tuple[int, ...]], tuple[Node, list[Freeze]]] = {}
+
+    def frozen(node: Node, numbers: list[int]) -> Node:
+        key = (id(node), tuple(numbers))
+        if key not in done:
+            done[key] = freeze(node, [freezes[n] for n in numbers])
+        for entry in done[key][1]:
+            draft.vain[entry.span].append(entry)
+        return done[key][0]
+
+    layers = tuple(frozen(node, numbers) for node, numbers in zip(folded.layers, per_layer, strict=True))
+    return replace(folded, root=frozen(folded.root, root), layers=layers)  # type: ignore[arg-type]
+
+
+# --- warnings --------------------------------------------------------------------------------------------------------
+
+
+def _report_erased(draft: _Draft) -> None:
+    """Within one file, a statement whose effect later ones take back in some layers, or in all, deserves a word."""
+    had: dict[Span, set[int | None]] = defaultdict(set)
+    lost: dict[Span, dict[int | None, Span]] = defaultdict(dict)
+    for place, section in draft.sections.items():
+        for number, leaves in section.effects.items():
+            if leaves:
+                had[draft.spec.edits[number].statement].add(place)
+        for number, by in section.erased.items():
+            statement, eraser = draft.spec.edits[number].statement, draft.spec.edits[by].statement
+            if statement.source is eraser.source and statement != eraser:
+                lost[statement][place] = eraser
+    for statement, places in lost.items():
+        erasers = sorted(set(places.values()), key=lambda span: span.start)
+        by = f"line {', '.join(str(line) for line in dict.fromkeys(span.line for span in erasers))}"
+        if len(places) == len(had[statement]):
+            message = f"this statement has no effect: {by} puts something else there"
+        else:
+            layers = tuple(sorted(place for place in places if place is not None))
+            message = f"{by} takes this back in layers {show_layers(layers)}"
+        notes = tuple((span, "here") for span in erasers[:3])
+        draft.faults.append(Fault("erased", message, statement, level="warning", related=notes))
+
+
+def _report_vain_freezes(draft: _Draft) -> None:
+    for span, entries in draft.vain.items():
+        wanted = len(entries[0].layers or (0,))
+        where = "" if len(entries) == wanted else f" in {len(entries)} of its {wanted} layers"
+        message = f"there is nothing left to freeze in `{entries[0].slot}`{where}"
+        draft.faults.append(Fault("frozen-nothing", message, span, level="warning"))
+
+
+def _report_large_pair(draft: _Draft, edit: Edit, difference: Difference) -> None:
+    if isinstance(difference.after, Chain) and size(difference.after) > size(difference.before):
+        figures = f"{size(difference.after):,} weights, and what it replaces {size(difference.before):,}"
+        fault = Fault("large-pair", f"the pair in `{difference.slot}` holds {figures}", edit.call, level="warning")
+        if fault not in draft.faults:
+            draft.faults.append(fault)
+
+
+# --- changes ---------------------------------------------------------------------------------------------------------
+
+
+def _changes(draft: _Draft, folded: Blueprint) -> Iterable[Change]:
+    """One line for each statement, slot and kind of replacement, its layers put together."""
+    lines: dict[tuple[Span, str, str, str], list[tuple[Difference, Layers]]] = defaultdict(list)
+    for difference in compare(draft.original, folded):
+        before, after = describe(difference.before), describe(difference.after)
+        for number, layers in _by_owner(draft, difference):
+            edit = draft.spec.edits[number]
+            lines[edit.statement, difference.slot, before, after].append((difference, layers))
+            _report_large_pair(draft, edit, difference)
+    erased = _erased_by(draft)
+    for (statement, slot, before, after), entries in sorted(lines.items(), key=lambda item: _order(draft, item[0][0])):
+        at = None if entries[0][1] is None else tuple(sorted(layer for _, some in entries for layer in some or ()))
+        matched = sum(len(difference.paths) * len(layers or (0,)) for difference, layers in entries)
+        params = sum(difference.params * len(layers or (0,)) for difference, layers in entries)
+        yield _line(statement, slot, at, before, after, matched, params, params, tuple(erased.pop(statement, ())))
+
+
+def _by_owner(draft: _Draft, difference: Difference) -> Iterable[tuple[int, Layers]]:
+    """The layers of a difference by the edit that made it. Layers planned together have one section, looked at once."""
+    if difference.layers is None:
+        return [(_owner(draft.sections[None].owner, difference.paths[0]), None)]
+    known: dict[int, int] = {}
+    found: dict[int, list[int]] = defaultdict(list)
+    for layer in difference.layers:
+        section = draft.sections[layer]
+        if id(section) not in known:
+            known[id(section)] = _owner(section.owner, difference.paths[0])
+        found[known[id(section)]].append(layer)
+    return [(number, tuple(layers)) for number, layers in found.items()]
+
+
+def _line(
+    statement: Span,
+    slot: str,
+    layers: Layers,
+    before: str,
+    after: str,
+    matched: int,
+    params: int,
+    trainable: int,
+    erased: tuple[str, ...] = (),
+) -> Change:
+    file, text = statement.source.name, " ".join(statement.text.split())
+    return Change(slot, layers, before, after, matched, params, trainable, file, statement.line, text, erased)
+
+
+def _order(draft: _Draft, statement: Span) -> int:
+    return next(number for number, edit in enumerate(draft.spec.edits) if edit.statement == statement)
+
+
+def _owner(owner: Mapping[str, int], path: str) -> int:
+    """The edit that put something at a path: for a whole, whoever last took over its leaves."""
+    if path in owner:
+        return owner[path]
+    return max(number for leaf, number in owner.items() if not path or leaf.startswith(f"{path}."))
+
+
+def _erased_by(draft: _Draft) -> dict[Span, list[str]]:
+    """For each statement, the earlier ones that it erased, with the layers."""
+    found: dict[tuple[Span, Span], list[int]] = defaultdict(list)
+    for layer, section in draft.sections.items():
+        for number, by in section.erased.items():
+            earlier, later = draft.spec.edits[number].statement, draft.spec.edits[by].statement
+            if earlier != later:
+                found[later, earlier].append(-1 if layer is None else layer)
+    result: dict[Span, list[str]] = defaultdict(list)
+    for (later, earlier), layers in found.items():
+        where = show_layers(tuple(layers), len(draft.original.layers)) if layers != [-1] else ""
+        text = " ".join(earlier.text.split())
+        result[later].append(f"{earlier.source.name}:{earlier.line} {text}" + (f" in {where}" if where else ""))
+    return result
+
+
+def _freeze_changes(draft: _Draft, frozen: Blueprint) -> Iterable[Change]:
+    for entry in draft.spec.freezes:
+        matched, weights = slot_frozen(frozen, entry.slot, entry.layers)
+        if matched:
+            yield _line(entry.statement, entry.slot, entry.layers, "trained", "frozen", matched, 0, -weights)

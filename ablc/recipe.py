@@ -1,0 +1,48 @@
+"""How a model is trained: the keys of `train.…` and what they may be."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
+
+Count = Annotated[StrictInt, Field(ge=1, le=10**9)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+Decay = Annotated[float, Field(ge=0, lt=1, strict=True)]
+
+
+class Recipe(BaseModel):
+    """Every key of a training recipe; `train.lr = 1e-4` sets `lr`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    data: str = Field("stdlib", description='`stdlib`, a hub id with its config ("owner/set:config"), or a local folder')
+    tokenizer: str = Field("builtin", description="`base` (the base model's own), `builtin` (a BPE of the data), or a path")
+    scale: str = Field("auto", pattern=r"^(auto|full|1/[1-9][0-9]{0,3})$", description='`auto`, `full`, or the factor on the width: "1/8"')
+    block_size: Count = Field(128, description="tokens a sequence")
+    batch_size: Count = Field(8, description="sequences a micro-batch")
+    accumulation: Count = Field(1, description="micro-batches a step")
+    steps: Count | None = Field(None, description="optimizer steps; `null` where `epochs` says how long")
+    epochs: Positive | None = Field(None, description="passes over the training data, where `steps` is null")
+    lr: Positive = Field(3e-3, description="peak learning rate of AdamW")
+    beta1: Decay = Field(0.9, description="AdamW's decay of the mean of gradients")
+    beta2: Decay = Field(0.95, description="AdamW's decay of the mean of their squares")
+    eps: Positive = Field(1e-8, description="AdamW's epsilon")
+    weight_decay: NotNegative = Field(0.0, description="on matrices; biases and norms have none")
+    clip: NotNegative = Field(1.0, description="largest norm of the gradient; 0 doesn't clip")
+    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="of the learning rate after warm-up")
+    warmup_steps: Annotated[StrictInt, Field(ge=0)] = Field(0, description="steps from 0 to the peak learning rate")
+    precision: Literal["fp32", "bf16_autocast", "bf16"] = Field(
+        "fp32", description="`bf16_autocast` keeps fp32 weights; `bf16` has bf16 weights too, as the log did"
+    )
+    init: Literal["normal", "product"] = Field(
+        "normal", description="how a low-rank pair starts: both factors, or their product, at the model's standard deviation"
+    )
+    seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] = Field(0, description="of initial weights and of the data order")
+    eval_every: Count | None = Field(None, description="steps between evaluations; `null`: after each epoch")
+    eval_blocks: Count | None = Field(None, description="validation sequences used, spread evenly; `null`: all")
+
+
+def recipe_keys() -> tuple[str, ...]:
+    return tuple(Recipe.model_fields)
