@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ablc.faults import Fault, Source, Span, SpecError, has_errors
 from ablc.families import family
+from ablc.faults import Fault, Source, Span, SpecError, has_errors
 from ablc.language.parse import parse as parse_source
 from ablc.language.tree import File
 from ablc.pipeline import Compiled, compile_file, compile_source

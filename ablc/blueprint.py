@@ -1,9 +1,10 @@
 """A model as an expression over a few standard layers, and the readings every other part lives on.
 
-A family makes a `Blueprint` of a base config; an operation rewrites nodes of it. Nodes are frozen and know nothing of where they
-stand, so that equal layers can be one object and are then counted once.
+A family makes a `Blueprint` of a base config; an operation rewrites nodes of it. Nodes are frozen and know nothing
+of where they stand, so that equal layers can be one object and are then counted once.
 
-`weights` is the base reading: counts, bytes, initial values and the check against the real model all follow from it.
+`weights` is the base reading: counts, bytes, initial values and the check against the real model all follow from
+it.
 """
 
 from __future__ import annotations
@@ -83,8 +84,9 @@ class Chain:
 class Part:
     """A node in its place in a group.
 
-    `slots` are its names in the language, the widest first; `path` its attribute in the Hugging Face module; `feeds` names
-    the sibling slot that alone reads it, so that a norm before a removed attention is known to be read by nobody.
+    `slots` are its names in the language, the widest first; `path` its attribute in the Hugging Face module;
+    `feeds` names the sibling slot that alone reads it, so that a norm before a removed attention is known to be
+    read by nobody.
     """
 
     slots: tuple[str, ...]
@@ -101,10 +103,11 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A Hugging Face module that stays what it is while its parts are rewritten (`layer`, `attention`, `mlp`, `model`).
+    """A Hugging Face module that stays what it is while its parts are rewritten (`layer`, `attention`, `mlp`,
+    `model`).
 
-    `nothing` is what stands here when the group is removed, None where it can't be. An attention has `heads`, `kv_heads` and
-    `head_dim`; they are 0 elsewhere.
+    `nothing` is what stands here when the group is removed, None where it can't be. An attention has `heads`,
+    `kv_heads` and `head_dim`; they are 0 elsewhere.
     """
 
     kind: Literal["model", "layer", "attention", "mlp"]
@@ -120,9 +123,7 @@ class Group:
 
     def map(self, slot: str, change: Callable[[Node], Node]) -> Group:
         """This group with every direct part of a slot changed; the parts stay where they are."""
-        return replace(
-            self, parts=tuple(replace(p, node=change(p.node)) if slot in p.slots else p for p in self.parts)
-        )
+        return replace(self, parts=tuple(replace(p, node=change(p.node)) if slot in p.slots else p for p in self.parts))
 
 
 Node = Linear | Embedding | Norm | Act | Identity | Nothing | Tied | Chain | Group
@@ -132,8 +133,9 @@ Node = Linear | Embedding | Norm | Act | Identity | Nothing | Tied | Chain | Gro
 class Blueprint:
     """A whole model.
 
-    `root` holds the parts outside the layers; `layers` the decoder layers, which stand at `layers_path` + index in the Hugging Face
-    module tree. `config` is the base config the family understood, normalised, with the overrides of the spec.
+    `root` holds the parts outside the layers; `layers` the decoder layers, which stand at `layers_path` + index in
+    the Hugging Face module tree. `config` is the base config the family understood, normalised, with the overrides
+    of the spec.
     """
 
     family: str
@@ -158,8 +160,8 @@ class Blueprint:
 
 
 class Weight(NamedTuple):
-    """A parameter tensor. `factor` is its name inside its part (`weight`, `A.weight`); `pair_rank` the rank of the low-rank
-    product it is a factor of, None for all others; `read` is False where nothing uses it."""
+    """A parameter tensor. `factor` is its name inside its part (`weight`, `A.weight`); `pair_rank` the rank of the
+    low-rank product it is a factor of, None for all others; `read` is False where nothing uses it."""
 
     slot: str
     name: str

@@ -12,8 +12,8 @@ from ablc.spec import Layers
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Something stands in a slot that didn't. `paths` are the modules of one layer, `params` the difference in parameters in one
-    layer, all of its modules together."""
+    """Something stands in a slot that didn't. `paths` are the modules of one layer, `params` the difference in
+    parameters in one layer, all of its modules together."""
 
     slot: str
     layers: Layers

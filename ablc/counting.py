@@ -23,9 +23,10 @@ from ablc.slots import slots_of
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """Exact numbers of a planned model. FLOPs are of a forward pass at sequences of `length` tokens, per token; `weight_bytes` and
-    `kv_bytes_per_token` in the dtype of the base config, `optimizer_bytes` AdamW's fp32 moments. `unread` parameters are
-    counted, but nothing computes with them. `by_slot` lists every slot, wholes and parts alike."""
+    """Exact numbers of a planned model. FLOPs are of a forward pass at sequences of `length` tokens, per token;
+    `weight_bytes` and `kv_bytes_per_token` in the dtype of the base config, `optimizer_bytes` AdamW's fp32
+    moments. `unread` parameters are counted, but nothing computes with them. `by_slot` lists every slot, wholes
+    and parts alike."""
 
     params: int
     trainable: int

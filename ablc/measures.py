@@ -27,7 +27,8 @@ def unread(blueprint: Blueprint) -> int:
 
 
 def flops_per_token(blueprint: Blueprint, length: int = DEFAULT_LENGTH) -> int:
-    """Forward FLOPs per token in a sequence of `length` tokens, as torch's FlopCounterMode counts them with eager attention."""
+    """Forward FLOPs per token in a sequence of `length` tokens, as torch's FlopCounterMode counts them with eager
+    attention."""
     return _total(blueprint, lambda node: flops(node, length))
 
 

@@ -20,8 +20,8 @@ from ablc.values import BadValue, Names, Scalar, evaluate, integer
 
 @dataclass(frozen=True)
 class Original:
-    """A base model before any operation. `fields` are the integers of its config before any override; `blueprint` has the
-    overrides applied."""
+    """A base model before any operation. `fields` are the integers of its config before any override; `blueprint`
+    has the overrides applied."""
 
     name: str
     family: str

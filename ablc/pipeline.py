@@ -45,7 +45,8 @@ def compile_source(
 ) -> Compiled:
     """Text to plans: gather → settings → variants → original → resolve → plan → verdicts.
 
-    `model` is the base where the text names none; `only` picks the variant of this label; `claims` decides the claims too.
+    `model` is the base where the text names none; `only` picks the variant of this label; `claims` decides the
+    claims too.
     """
     faults: list[Fault] = []
     program = gather(source, faults, path)

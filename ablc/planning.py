@@ -25,8 +25,9 @@ FORMAT_VERSION = "1.0"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One line of a plan. `matched` counts the modules, `params` is the difference in parameters, `trainable` that in trained ones;
-    `erased` lists the earlier statements (file:line and text) that this one took back, with the layers."""
+    """One line of a plan. `matched` counts the modules, `params` is the difference in parameters, `trainable` that
+    in trained ones; `erased` lists the earlier statements (file:line and text) that this one took back, with the
+    layers."""
 
     slot: str
     layers: Layers

@@ -17,9 +17,17 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
-    data: str = Field("stdlib", description='`stdlib`, a hub id with its config ("owner/set:config"), or a local folder')
-    tokenizer: str = Field("builtin", description="`base` (the base model's own), `builtin` (a BPE of the data), or a path")
-    scale: str = Field("auto", pattern=r"^(auto|full|1/[1-9][0-9]{0,3})$", description='`auto`, `full`, or the factor on the width: "1/8"')
+    data: str = Field(
+        "stdlib", description='`stdlib`, a hub id with its config ("owner/set:config"), or a local folder'
+    )
+    tokenizer: str = Field(
+        "builtin", description="`base` (the base model's own), `builtin` (a BPE of the data), or a path"
+    )
+    scale: str = Field(
+        "auto",
+        pattern=r"^(auto|full|1/[1-9][0-9]{0,3})$",
+        description='`auto`, `full`, or the factor on the width: "1/8"',
+    )
     block_size: Count = Field(128, description="tokens a sequence")
     batch_size: Count = Field(8, description="sequences a micro-batch")
     accumulation: Count = Field(1, description="micro-batches a step")
@@ -31,13 +39,16 @@ class Recipe(BaseModel):
     eps: Positive = Field(1e-8, description="AdamW's epsilon")
     weight_decay: NotNegative = Field(0.0, description="on matrices; biases and norms have none")
     clip: NotNegative = Field(1.0, description="largest norm of the gradient; 0 doesn't clip")
-    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="of the learning rate after warm-up")
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="of the learning rate after warm-up"
+    )
     warmup_steps: Annotated[StrictInt, Field(ge=0)] = Field(0, description="steps from 0 to the peak learning rate")
     precision: Literal["fp32", "bf16_autocast", "bf16"] = Field(
         "fp32", description="`bf16_autocast` keeps fp32 weights; `bf16` has bf16 weights too, as the log did"
     )
     init: Literal["normal", "product"] = Field(
-        "normal", description="how a low-rank pair starts: both factors, or their product, at the model's standard deviation"
+        "normal",
+        description="how a low-rank pair starts: both factors, or their product, at the model's standard deviation",
     )
     seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] = Field(0, description="of initial weights and of the data order")
     eval_every: Count | None = Field(None, description="steps between evaluations; `null`: after each epoch")

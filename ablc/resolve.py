@@ -24,7 +24,8 @@ Said = list[tuple[Parameter, tree.Argument]]  # what an operation was given: eac
 
 
 def resolve(program: Program, found: Settings, variant: Variant, original: Original, faults: list[Fault]) -> Spec:
-    """The spec of one variant. Statements with faults are left out of it, so that all faults of a file are told at once."""
+    """The spec of one variant. Statements with faults are left out of it, so that all faults of a file are told at
+    once."""
     resolver = _Resolver(program, found, variant, original, faults)
     resolver.vary_names()
     for statement in program.statements:
@@ -149,9 +150,7 @@ class _Resolver:
                     )
                 )
 
-    def _match(
-        self, statement: Statement, call: tree.Call, op: Operation
-    ) -> Said | None:
+    def _match(self, statement: Statement, call: tree.Call, op: Operation) -> Said | None:
         """Each argument with the parameter it fills, as Python matches them; None after a fault."""
         positional = iter([p for p in op.parameters if not p.keyword_only])
         by_name = {p.name: p for p in op.parameters}
@@ -201,9 +200,7 @@ class _Resolver:
         for some, arguments in groups.values():
             yield tuple(some), arguments
 
-    def _arguments(
-        self, statement: Statement, op: Operation, said: Said, layer: int | None
-    ) -> dict[str, Any] | None:
+    def _arguments(self, statement: Statement, op: Operation, said: Said, layer: int | None) -> dict[str, Any] | None:
         values: dict[str, Any] = {}
         for parameter, argument in said:
             try:

@@ -1,4 +1,5 @@
-"""Folds edits over one section of a model: what stands where in the end, which edit put it there, and what it erased."""
+"""Folds edits over one section of a model: what stands where in the end, which edit put it there, and what it
+erased."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ from ablc.spec import Edit, Freeze
 class Section:
     """One layer, or the root, after the fold.
 
-    `owner` gives for each leaf of the original the edit that last put something there; `effects` for each edit the leaves it
-    changed at the time; `erased` for each edit the later ones that took back all that was left of it.
+    `owner` gives for each leaf of the original the edit that last put something there; `effects` for each edit the
+    leaves it changed at the time; `erased` for each edit the later ones that took back all that was left of it.
     """
 
     node: Node
@@ -168,4 +169,3 @@ def _freeze_part(part: Part, slot: str, everything: bool) -> Part:
     if isinstance(part.node, Group):
         return replace(part, node=_freeze(part.node, slot, hit))
     return replace(part, frozen=part.frozen or (hit and size(part.node) > 0))
-

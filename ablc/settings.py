@@ -22,7 +22,8 @@ MAX_VARIANTS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The statement in force for each thing that is said once. `vary` and `train` are in the order they were first said."""
+    """The statement in force for each thing that is said once. `vary` and `train` are in the order they were first
+    said."""
 
     name: Statement | None
     about: Statement | None
@@ -73,7 +74,8 @@ class Variant:
 
 
 def variants(program: Program, found: Settings, faults: list[Fault]) -> Iterator[Variant]:
-    """Every variant in grid order, the last `vary` changing fastest; none where a `vary` is wrong or the grid too large."""
+    """Every variant in grid order, the last `vary` changing fastest; none where a `vary` is wrong or the grid too
+    large."""
     grids = [_choices(statement, faults) for statement in found.vary.values()]
     _report_unused(program, found, faults)
     count = math.prod(len(grid) for grid in grids)
@@ -146,7 +148,9 @@ def train_settings(found: Settings, names: Names, faults: list[Fault]) -> dict[s
         assert isinstance(node, tree.Train)
         if key not in recipe_keys():
             help = did_you_mean(key, recipe_keys(), "recipe keys")
-            faults.append(Fault("unknown-recipe-key", f"there is no recipe key `{key}`", statement.span(node.key), help))
+            faults.append(
+                Fault("unknown-recipe-key", f"there is no recipe key `{key}`", statement.span(node.key), help)
+            )
             continue
         try:
             value = evaluate(node.value, names)

@@ -19,7 +19,8 @@ class SlotProblem(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """The slots of one kind of model, in the order of its modules. `paths` gives for each module attribute the slot it stands in."""
+    """The slots of one kind of model, in the order of its modules. `paths` gives for each module attribute the slot
+    it stands in."""
 
     layered: tuple[str, ...]
     single: tuple[str, ...]
@@ -68,7 +69,9 @@ def check_slot(slot: str, blueprint: Blueprint) -> None:
         if slot in part.slots and isinstance(part.node, Tied):
             owner = next(p.slots[0] for p in blueprint.root.parts if p.path == part.node.to)
             message = f"`{slot}` is tied to `{owner}` in this model and has no weight of its own"
-            raise SlotProblem("tied-slot", message, f"address `{owner}`, or untie: model = …(tie_word_embeddings = false)")
+            raise SlotProblem(
+                "tied-slot", message, f"address `{owner}`, or untie: model = …(tie_word_embeddings = false)"
+            )
 
 
 def _way_out(slot: str, slots: Slots) -> str:

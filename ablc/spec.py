@@ -26,8 +26,8 @@ class _Said(BaseModel):
 
 
 class Edit(_Said):
-    """Put an operation into one slot of some layers (None: the slot has no layers). Arguments are numbers and words by now, defaults
-    spelled out. `span` is the target, `call` the operation, `statement` all of it."""
+    """Put an operation into one slot of some layers (None: the slot has no layers). Arguments are numbers and words
+    by now, defaults spelled out. `span` is the target, `call` the operation, `statement` all of it."""
 
     slot: str
     layers: Layers
@@ -54,8 +54,8 @@ class Freeze(_Said):
 
 
 class Claim(_Said):
-    """`expect measure relation value`: the value is `factor`, or `factor` times the measure of another spec. `tolerance` is the
-    fraction of `within … of`."""
+    """`expect measure relation value`: the value is `factor`, or `factor` times the measure of another spec.
+    `tolerance` is the fraction of `within … of`."""
 
     text: str
     measure: str
@@ -77,8 +77,8 @@ class Claim(_Said):
 class Spec(BaseModel):
     """One model to build: a variant of a file, with `extends` followed and `vary` decided.
 
-    `sources` holds the text of the file and of all it extends, by name. `config` is the base config as the family understands it with `overrides` applied. `train` holds the recipe keys that
-    were said, validated.
+    `sources` holds the text of the file and of all it extends, by name. `config` is the base config as the family
+    understands it with `overrides` applied. `train` holds the recipe keys that were said, validated.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)

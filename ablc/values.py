@@ -25,8 +25,8 @@ class BadValue(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What bare words mean in an expression: the `vary` values of this variant, the untouched base config's integers, and `layer`
-    where it has a meaning. `used` is told every config field that is read."""
+    """What bare words mean in an expression: the `vary` values of this variant, the untouched base config's
+    integers, and `layer` where it has a meaning. `used` is told every config field that is read."""
 
     vary: Mapping[str, Scalar]
     fields: Mapping[str, int]
@@ -148,7 +148,8 @@ def _slice(node: tree.Slice, depth: int, names: Names) -> range:
 
 
 def _bound(node: tree.Value, names: Names) -> int:
-    """An index or bound. Only a literal may be negative: a computed one below zero is a slip, not a count from the end."""
+    """An index or bound. Only a literal may be negative: a computed one below zero is a slip, not a count from the
+    end."""
     value = integer(node, names)
     literal = isinstance(node, tree.Negative) and isinstance(node.operand, tree.Integer)
     if value < 0 and not literal:

@@ -1,7 +1,7 @@
 """Base models by name: their config, and nothing else of them.
 
-A name that begins with `.` or `/` is a local directory with a `config.json`; otherwise it is a built-in name, or else a hub id, of
-which only `config.json` is taken, from the local hub cache if it lies there.
+A name that begins with `.` or `/` is a local directory with a `config.json`; otherwise it is a built-in name, or
+else a hub id, of which only `config.json` is taken, from the local hub cache if it lies there.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +19,7 @@ app = typer.Typer(
 )
 
 
-class Format(str, Enum):
+class Format(StrEnum):
     human = "human"
     json = "json"
 
@@ -76,7 +76,9 @@ def run(
     seed: Annotated[int | None, typer.Option(min=0, help="of initial weights and data order")] = None,
     scale: Annotated[str | None, typer.Option(help="width of the model that trains: 1/8, full, auto")] = None,
     out: Annotated[Path | None, typer.Option(help="the run's directory")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="any recipe key: train.lr=1e-4")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="any recipe key: train.lr=1e-4")
+    ] = None,
     wandb: Annotated[str, typer.Option(help="online, offline or off")] = "off",
 ) -> None:
     """Train what a spec describes, and record it."""
@@ -86,7 +88,9 @@ def run(
 
 
 @app.callback(invoke_without_command=True)
-def _version(version: Annotated[bool, typer.Option("--version", is_eager=True, help="print the version")] = False) -> None:
+def _version(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="print the version")] = False,
+) -> None:
     if version:
         from ablc import __version__
 

@@ -70,7 +70,10 @@ def _row(one: Compiled, planned: Planned) -> tuple[str, ...]:
 def _words(verdicts: tuple[Verdict, ...]) -> str:
     """How many claims hold, fail, need runs."""
     counted = Counter(verdict.word for verdict in verdicts)
-    said = [f"{counted['fails']} fail" if counted["fails"] else "", f"{counted['holds']} hold" if counted["holds"] else ""]
+    said = [
+        f"{counted['fails']} fail" if counted["fails"] else "",
+        f"{counted['holds']} hold" if counted["holds"] else "",
+    ]
     if counted["needs runs"]:
         said.append(f"{counted['needs runs']} need runs")
     if len(counted) == 1:

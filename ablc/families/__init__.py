@@ -1,7 +1,7 @@
 """The model families: one file each, found by being here.
 
-A family turns a config dict into a `Blueprint`. It says which config fields it understands; one that is known to change shapes and
-that it doesn't understand is refused, since a refusal is better than a wrong count.
+A family turns a config dict into a `Blueprint`. It says which config fields it understands; one that is known to
+change shapes and that it doesn't understand is refused, since a refusal is better than a wrong count.
 """
 
 from __future__ import annotations

@@ -45,9 +45,9 @@ _SHAPE = re.compile(
 class Field:
     """A config field that a family understands.
 
-    `kind` is what its value may be; `default` what transformers assumes, None where it follows from others. `scales` says what
-    becomes of it in a narrower proxy. `computes` marks what changes the forward pass or the start of training and can't
-    be seen in the blueprint's nodes: those fields go into a plan's fingerprint.
+    `kind` is what its value may be; `default` what transformers assumes, None where it follows from others.
+    `scales` says what becomes of it in a narrower proxy. `computes` marks what changes the forward pass or the
+    start of training and can't be seen in the blueprint's nodes: those fields go into a plan's fingerprint.
     """
 
     kind: Literal["size", "depth", "number", "flag", "activation", "rope"]
@@ -71,8 +71,9 @@ class ConfigProblem:
 class Family:
     """One kind of model.
 
-    `build` gets a read config (every field of `fields` present) and returns the untouched blueprint, or raises ValueError
-    with a sentence where the config can't be built. `legacy` maps older spellings to today's, dotted for nested ones.
+    `build` gets a read config (every field of `fields` present) and returns the untouched blueprint, or raises
+    ValueError with a sentence where the config can't be built. `legacy` maps older spellings to today's, dotted for
+    nested ones.
     """
 
     model_type: str

@@ -1,7 +1,8 @@
-"""GPT-NeoX (Pythia): one fused query-key-value projection, LayerNorms, an MLP without gate, biases on every Linear but the head.
+"""GPT-NeoX (Pythia): one fused query-key-value projection, LayerNorms, an MLP without gate, biases on every Linear
+but the head.
 
-Parameters, untouched, with V vocabulary, h hidden, L layers, f intermediate, t = 1 where embeddings are tied, else 2:
-tVh + L(4h² + 4h + 2hf + f + h + 4h) + 2h, and L·4h fewer where `attention_bias` is false.
+Parameters, untouched, with V vocabulary, h hidden, L layers, f intermediate, t = 1 where embeddings are tied, else
+2: tVh + L(4h² + 4h + 2hf + f + h + 4h) + 2h, and L·4h fewer where `attention_bias` is false.
 """
 
 from __future__ import annotations

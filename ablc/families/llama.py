@@ -1,7 +1,8 @@
-"""Llama 2 and 3: separate q, k and v with grouped key-value heads, RMSNorms, a gated MLP, no biases unless the config says so.
+"""Llama 2 and 3: separate q, k and v with grouped key-value heads, RMSNorms, a gated MLP, no biases unless the
+config says so.
 
-Parameters, untouched, with V vocabulary, h hidden, L layers, f intermediate, H heads, K key-value heads, d head size, t = 1
-where embeddings are tied, else 2: tVh + L(2hHd + 2hKd + 3hf + 2h) + h.
+Parameters, untouched, with V vocabulary, h hidden, L layers, f intermediate, H heads, K key-value heads, d head
+size, t = 1 where embeddings are tied, else 2: tVh + L(2hHd + 2hKd + 3hf + 2h) + h.
 """
 
 from __future__ import annotations

@@ -118,7 +118,9 @@ class TreeBuilder(Transformer[Token, Any]):
 
 
 def _ends(children: Sequence[Child]) -> tuple[int, int]:
-    flat = [leaf for child in children if child is not None for leaf in (child if isinstance(child, tuple) else (child,))]
+    flat = [
+        leaf for child in children if child is not None for leaf in (child if isinstance(child, tuple) else (child,))
+    ]
     first, last = flat[0], flat[-1]
     return _place(first, "start"), _place(last, "end")
 

@@ -1,7 +1,7 @@
 """Cuts a file into statements before any of them is parsed.
 
-A statement ends at a newline or `;` outside brackets. Brackets are matched over the whole file first, in one pass, so that one
-left open is reported where it stands and swallows its own line only.
+A statement ends at a newline or `;` outside brackets. Brackets are matched over the whole file first, in one pass,
+so that one left open is reported where it stands and swallows its own line only.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The operations: one file each, found by being here.
 
-An operation is a function from (slot, node, arguments) to the node that stands there instead. Its parameter count, FLOPs, line in a
-diff and module all follow from that node.
+An operation is a function from (slot, node, arguments) to the node that stands there instead. Its parameter count,
+FLOPs, line in a diff and module all follow from that node.
 """
 
 from __future__ import annotations

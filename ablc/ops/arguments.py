@@ -35,7 +35,9 @@ class RankKind(Kind):
     def check(self, value: Any) -> str | None:
         if isinstance(value, int) and not isinstance(value, bool) and value > 0:
             return None
-        return f"a rank is a positive integer, not {value!r}" if isinstance(value, int | float) else "a rank is a number"
+        return (
+            f"a rank is a positive integer, not {value!r}" if isinstance(value, int | float) else "a rank is a number"
+        )
 
     def scaled(self, value: Any, factor: Fraction) -> int:
         return max(1, round(value * factor))

@@ -8,9 +8,9 @@ from ablc.ops.operation import Refusal, operation
 
 @operation
 def lora(slot: str, node: Node, r: Rank, *, bias: Bias = None) -> Node:
-    """A low-rank product in place of a weight: Linear(i, o) becomes Linear(i, r) · Linear(r, o). It replaces the weight; no frozen base
-    stays under it. In `attention` it replaces the query, key and value projections, in `mlp` the whole MLP (no activation),
-    in `embedding` the table, as a product of V × r and r × d without bias.
+    """A low-rank product in place of a weight: Linear(i, o) becomes Linear(i, r) · Linear(r, o). It replaces the
+    weight; no frozen base stays under it. In `attention` it replaces the query, key and value projections, in
+    `mlp` the whole MLP (no activation), in `embedding` the table, as a product of V × r and r × d without bias.
 
     >>> from ablc.blueprint import Linear, describe, size
     >>> pair = lora("attention.qkv", Linear(1024, 3072, bias=True), 8)

@@ -14,7 +14,8 @@ def lora_mlp(slot: str, node: Node, r: Rank, *, bias: Bias = None) -> Node:
 
     >>> from ablc.blueprint import Act, Group, Linear, Part, size
     >>> up, down = Linear(64, 256, bias=True), Linear(256, 64, bias=True)
-    >>> mlp = Group("mlp", (Part(("mlp.up",), "up", up), Part(("mlp.act",), "act", Act("gelu")), Part(("mlp.down",), "down", down)))
+    >>> parts = Part(("mlp.up",), "up", up), Part(("mlp.act",), "act", Act("gelu")), Part(("mlp.down",), "down", down)
+    >>> mlp = Group("mlp", parts)
     >>> size(mlp), size(lora_mlp("mlp", mlp, 8))
     (33088, 5456)
     """

@@ -14,7 +14,8 @@ from ablc.ops.arguments import Kind
 
 
 class Refusal(Exception):
-    """Raised by a rewrite that can't stand where it was put. With no sentence: the operation doesn't fit this slot at all."""
+    """Raised by a rewrite that can't stand where it was put. With no sentence: the operation doesn't fit this slot
+    at all."""
 
     def __init__(self, message: str = "", help: str | None = None) -> None:
         self.message, self.help = message, help
@@ -63,8 +64,8 @@ class Operation:
 
 
 def operation(rewrite: Callable[..., Node]) -> Operation:
-    """Make a rewrite function an operation. Its first two parameters are the slot and the node that stands there; the type
-    of each of the others is `Annotated` with a `Kind`, and a default makes it optional."""
+    """Make a rewrite function an operation. Its first two parameters are the slot and the node that stands there;
+    the type of each of the others is `Annotated` with a `Kind`, and a default makes it optional."""
     hints = typing.get_type_hints(rewrite, include_extras=True)
     parameters = []
     for name, parameter in list(inspect.signature(rewrite).parameters.items())[2:]:

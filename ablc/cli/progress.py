@@ -1,0 +1,87 @@
+"""How a run is watched: a live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ablc.cli.output import is_terminal, say, terminal
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from ablc.train.loop import Evaluation
+    from ablc.train.runner import View
+
+
+class PlainView:
+    """A line at every evaluation, and one at each tenth of the way, so that a log of a run can be read."""
+
+    def __init__(self, steps: int) -> None:
+        self._every = max(1, steps // 10)
+
+    def step(self, entry: Mapping[str, float], steps: int) -> None:
+        if "eval_loss" not in entry and entry["step"] % self._every == 0:
+            say(_line(entry, steps))
+
+    def evaluated(self, evaluation: Evaluation, steps: int) -> None:
+        say(_evaluation(evaluation, steps))
+
+    def tell(self, message: str) -> None:
+        say(message)
+
+
+class LiveView:
+    """A progress bar with step, loss, learning rate, tokens a second and time left; evaluations stay above it."""
+
+    def __init__(self, progress: Progress, steps: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task("", total=steps, loss="", lr="", speed="")
+
+    def step(self, entry: Mapping[str, float], steps: int) -> None:
+        if "loss" in entry:
+            fields = {
+                "loss": f"loss {entry['loss']:.3f}",
+                "lr": f"lr {entry['lr']:.1e}",
+                "speed": f"{entry['tokens_per_second']:,.0f} tokens/s",
+            }
+            self._progress.update(self._task, completed=entry["step"], **fields)  # type: ignore[arg-type]
+
+    def evaluated(self, evaluation: Evaluation, steps: int) -> None:
+        self._progress.console.print(_evaluation(evaluation, steps), style="green")
+
+    def tell(self, message: str) -> None:
+        self._progress.console.print(message, style="yellow")
+
+
+@contextmanager
+def watch(steps: int) -> Iterator[View]:
+    """The view of a run on what stdout is."""
+    if not is_terminal():
+        yield PlainView(steps)
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    fields: list[Any] = [TextColumn("{task.fields[" + name + "]}") for name in ("loss", "lr", "speed")]
+    with Progress(MofNCompleteColumn(), BarColumn(), *fields, TimeRemainingColumn(), console=terminal()) as progress:
+        yield LiveView(progress, steps)
+
+
+def _line(entry: Mapping[str, float], steps: int) -> str:
+    return (
+        f"step {entry['step']:>{_digits(steps)}}/{steps}  loss {entry['loss']:.4f}  lr {entry['lr']:.2e}  "
+        f"{entry['tokens_per_second']:,.0f} tokens/s"
+    )
+
+
+def _evaluation(evaluation: Evaluation, steps: int) -> str:
+    return (
+        f"step {evaluation.step:>{_digits(steps)}}/{steps}  "
+        f"validation loss {evaluation.eval_loss:.4f}  perplexity {evaluation.perplexity:,.2f}"
+    )
+
+
+def _digits(steps: int) -> int:
+    return int(math.log10(max(1, steps))) + 1

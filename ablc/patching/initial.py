@@ -1,0 +1,61 @@
+"""Initial values: every weight has a generator of its own, seeded by (seed, slot, layer, factor).
+
+So two specs that share a module start with equal weights in it, whatever else they change, and on every device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import torch
+from torch import nn
+
+from ablc.blueprint import Blueprint, Weight, weights
+
+PairInit = Literal["normal", "product"]
+
+
+def planned_weights(blueprint: Blueprint) -> Iterator[tuple[int | None, Weight]]:
+    """Every weight of a plan with its layer (None outside the layers), under its full name in the model."""
+    for layer, path, node in blueprint.sections():
+        for weight in weights(node, path, slot="layer"):
+            yield layer, weight
+
+
+@torch.no_grad()
+def fill(
+    model: nn.Module, entries: Iterable[tuple[int | None, Weight]], std: float, *, seed: int, init: PairInit
+) -> None:
+    """Give weights their initial values: matrices N(0, std²), biases 0, norms 1.
+
+    With `init="product"` the factors of a rank-r pair get the standard deviation √(std/√r), with which their
+    product has `std`; with `normal` each factor has `std` itself, as in the log.
+    """
+    parameters = dict(model.named_parameters())
+    for layer, weight in entries:
+        parameter = parameters[weight.name]
+        if parameter.is_meta:
+            continue
+        if weight.init != "normal":
+            parameter.fill_(1.0 if weight.init == "ones" else 0.0)
+            continue
+        of_pair = weight.pair_rank if init == "product" else None
+        own = std if of_pair is None else (std / of_pair**0.5) ** 0.5
+        generator = torch.Generator().manual_seed(_seed(seed, weight, layer))
+        values = torch.empty(weight.shape, dtype=torch.float32).normal_(0.0, own, generator=generator)
+        parameter.copy_(values)
+        _zero_padding(model, weight.name, parameter)
+
+
+def _seed(seed: int, weight: Weight, layer: int | None) -> int:
+    text = f"{seed}/{weight.slot}/{layer}/{weight.factor}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def _zero_padding(model: nn.Module, name: str, parameter: torch.Tensor) -> None:
+    """An embedding's padding row starts at zero, as transformers starts it."""
+    owner = model.get_submodule(name.rpartition(".")[0])
+    if isinstance(owner, nn.Embedding) and owner.padding_idx is not None:
+        parameter[owner.padding_idx] = 0.0

@@ -1,0 +1,121 @@
+"""Changes an existing Hugging Face model into what a plan describes, and asserts that it became that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from ablc.blueprint import Blueprint, Group, Node, Weight
+from ablc.compare import compare
+from ablc.patching.initial import PairInit, fill, planned_weights
+from ablc.patching.modules import module_of
+from ablc.planning import Plan
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+class PatchError(Exception):
+    """The model isn't the plan's base, or didn't become what was planned."""
+
+
+def patch(model: Any, plan: Plan, *, seed: int = 0, init: PairInit = "normal") -> Any:
+    """Change `model` in place into the plan's model, and return it.
+
+    Weights that the plan keeps keep their values; new ones get theirs from `seed` and `init`. New modules have the
+    device and dtype of the model. Raises PatchError, before anything is changed, where the model isn't the plan's
+    base.
+    """
+    check_shapes(model, plan.original, "this model isn't the plan's base")
+    replace_modules(model, plan)
+    kept = shapes_of(plan.original)
+    new = [(layer, w) for layer, w in planned_weights(plan.blueprint) if w.name not in kept]
+    fill(model, new, plan.blueprint.config["initializer_range"], seed=seed, init=init)
+    return model
+
+
+def replace_modules(model: Any, plan: Plan) -> None:
+    """Put the planned modules in place, freeze, adapt the config, and assert names and shapes of every parameter."""
+    like = next(model.parameters())
+    for difference in compare(plan.original, plan.blueprint):
+        for layer in difference.layers or (None,):
+            for path in difference.paths:
+                with torch.device(like.device):
+                    module = module_of(difference.after).to(like.dtype)
+                _set(model, _full_path(plan.original, layer, path), module.train(model.training))
+    check_shapes(model, plan.blueprint, "the patched model isn't the planned one")
+    frozen = {weight.name for _, weight in planned_weights(plan.blueprint) if weight.frozen}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name not in frozen)
+    _adapt_cache(model, plan.blueprint)
+
+
+def _full_path(blueprint: Blueprint, layer: int | None, path: str) -> str:
+    parts = [blueprint.layers_path, str(layer), path] if layer is not None else [path]
+    return ".".join(part for part in parts if part)
+
+
+def _set(model: nn.Module, path: str, module: nn.Module) -> None:
+    outer, _, name = path.rpartition(".")
+    parent = model.get_submodule(outer)
+    if isinstance(parent, nn.ModuleList):
+        parent[int(name)] = module
+    else:
+        setattr(parent, name, module)
+
+
+def _adapt_cache(model: Any, blueprint: Blueprint) -> None:
+    """Tell the KV cache which layers have no attention.
+
+    Without this `DynamicCache` reads its length off layer 0: with no attention there, `generate` goes silently
+    wrong on padded batches. `reuse` gives a layer an empty place in the cache; with no attention anywhere there is
+    nothing to cache.
+    """
+    alive = [_has_attention(node) for node in blueprint.layers]
+    if all(alive):
+        return
+    if any(alive):
+        model.config.kv_sharing_modes = [None if there else "reuse" for there in alive]
+        return
+    model.config.use_cache = False
+    if getattr(model, "generation_config", None) is not None:
+        model.generation_config.use_cache = False
+
+
+def _has_attention(node: Node) -> bool:
+    if not isinstance(node, Group):
+        return False
+    return node.kind == "attention" or any(_has_attention(part.node) for part in node.parts)
+
+
+# --- names and shapes ------------------------------------------------------------------------------------------------
+
+
+def shapes_of(blueprint: Blueprint) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every planned parameter."""
+    return {weight.name: weight.shape for _, weight in planned_weights(blueprint)}
+
+
+def real_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every parameter a model has, shared ones once."""
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+
+
+def check_shapes(model: nn.Module, blueprint: Blueprint, sentence: str) -> None:
+    """Raise PatchError unless the model has exactly the planned parameters: stronger than an equal count."""
+    planned, real = shapes_of(blueprint), real_shapes(model)
+    if planned == real:
+        return
+    name = min(name for name in planned.keys() | real.keys() if planned.get(name) != real.get(name))
+    raise PatchError(f"{sentence}: {name} is {_shown(real, name)}, and the plan has {_shown(planned, name)}")
+
+
+def _shown(shapes: Shapes, name: str) -> str:
+    return " × ".join(map(str, shapes[name])) if name in shapes else "missing"
+
+
+def trained_and_read(plan: Plan) -> list[Weight]:
+    """The weights an optimizer should hold: not frozen, and read by something."""
+    return [weight for _, weight in planned_weights(plan.blueprint) if weight.read and not weight.frozen]

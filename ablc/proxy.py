@@ -1,0 +1,72 @@
+"""A narrower model that means the same: one factor on every width and rank; head size, depth and layer ranges
+untouched."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from typing import Any
+
+from ablc.families import family
+from ablc.ops import operation
+from ablc.spec import Edit, Spec
+
+PROXY_WIDTH = 128  # what `auto` aims at: two heads of 64 train in about a minute on two cores
+
+
+class ScaleProblem(Exception):
+    """A factor that this model can't be scaled by: one sentence and a way out."""
+
+    def __init__(self, message: str, help: str) -> None:
+        self.message, self.help = message, help
+        super().__init__(message)
+
+
+def factor_of(scale: str, config: Mapping[str, Any]) -> Fraction:
+    """The factor that a recipe's `scale` means for a model: `full`, `1/8`, or `auto`, the one nearest to a width of
+    128."""
+    if scale == "full":
+        return Fraction(1)
+    heads, width = config["num_attention_heads"], config["hidden_size"]
+    if scale == "auto":
+        kept = max(1, min(heads, round(Fraction(PROXY_WIDTH * heads, width))))
+        return Fraction(kept, heads)
+    factor = Fraction(scale)
+    if (heads * factor).denominator != 1:
+        fitting = ", ".join(f"1/{heads // n}" for n in range(heads, 0, -1) if heads % n == 0 and n < heads)
+        raise ScaleProblem(f"{scale} of {heads} heads isn't a whole number", f"scales that fit: full, {fitting}")
+    return factor
+
+
+def scaled(spec: Spec, factor: Fraction, vocabulary: int) -> Spec:
+    """The spec of the proxy: widths and ranks times `factor` (a rank is at least 1), the vocabulary the
+    tokenizer's, and the standard deviation of initial weights times √(1/factor), so that activations start as
+    large as in the full model."""
+    config = dict(spec.config)
+    for name, known in family(spec.family).fields.items():
+        if known.scales == "width" and config[name] is not None:
+            config[name] = max(1, round(config[name] * factor))
+        elif known.scales == "vocabulary":
+            config[name] = vocabulary
+        elif known.scales == "std":
+            config[name] = config[name] * float(1 / factor) ** 0.5
+    edits = tuple(_scaled_edit(edit, factor) for edit in spec.edits)
+    return spec.model_copy(update={"config": config, "edits": edits})
+
+
+def _scaled_edit(edit: Edit, factor: Fraction) -> Edit:
+    arguments = operation(edit.operation).scaled(edit.arguments, factor)
+    return edit.model_copy(update={"arguments": arguments})
+
+
+def merged_ranks(specs: Iterable[Spec], factor: Fraction) -> dict[int, list[int]]:
+    """Ranks that differ in the specs and are one in the proxy, by what they become: `{1: [6, 8]}` at 1/8."""
+    become: dict[int, set[int]] = defaultdict(set)
+    for spec in specs:
+        for edit in spec.edits:
+            small = operation(edit.operation).scaled(edit.arguments, factor)
+            for name, value in edit.arguments.items():
+                if isinstance(value, int) and small[name] != value:
+                    become[small[name]].add(value)
+    return {small: sorted(ranks) for small, ranks in sorted(become.items()) if len(ranks) > 1}

@@ -1,0 +1,223 @@
+"""What a model is trained and scored on: blocks of tokens, in an order that a seed and a step determine."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ablc.cache import cache_dir, write_atomically
+from ablc.train.baselines import Baselines, Tokens, baselines
+from ablc.train.corpus import DataError, builtin_corpus
+from ablc.train.texts import PARTS, Part, Texts, builtin_texts, dataset_texts, reachable
+from ablc.train.tokenizer import Encoder, find_encoder
+
+__all__ = ["Baselines", "Data", "DataError", "load_data", "reachable"]
+
+# Part of every key: raise it where the same texts and tokenizer would give other files.
+LAYOUT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Tokens in blocks, and what is known of them.
+
+    Attributes:
+        train: (blocks, block size), uint16 or uint32, mapped from the cache where there is one.
+        validation: (blocks, block size), the same; the blocks that are scored, always in this order.
+        vocab_size: the model's; ids are below it.
+        manifest: what a record says of the data. Runs may be compared where `manifest["hash"]` is equal, losses a token
+            where `manifest["tokenizer"]["hash"]` is equal as well.
+        bytes_per_token: UTF-8 bytes a token in the whole validation part: bits per byte are nats a token / ln 2 / this.
+        baselines: of counting, on these blocks.
+    """
+
+    train: Tokens
+    validation: Tokens
+    vocab_size: int
+    manifest: dict[str, Any]
+    bytes_per_token: float
+    baselines: Baselines
+
+    def batch(self, step: int, *, seed: int, batch_size: int) -> npt.NDArray[np.int64]:
+        """The training blocks of a step counted from 0: (batch_size, block size).
+
+        A pure function of step, seed and batch size, so that every spec sees the same blocks in the same order and a
+        resumed run goes on where it was. Epoch after epoch all blocks come once each, in an order of that epoch; a batch
+        may begin in one epoch and end in the next.
+
+        Raises:
+            ValueError: `step` or `seed` is negative, or `batch_size` isn't positive.
+        """
+        if step < 0 or batch_size < 1:
+            raise ValueError(f"no batch of {batch_size} blocks at step {step}")
+        count = len(self.train)
+        places = range(step * batch_size, (step + 1) * batch_size)
+        rows = [_order(count, seed, place // count)[place % count] for place in places]
+        return np.asarray(self.train[rows], dtype=np.int64)
+
+
+@lru_cache(maxsize=4)
+def _order(count: int, seed: int, epoch: int) -> npt.NDArray[np.intp]:
+    """A permutation of `count` blocks, by sorting PCG64's raw output: numpy keeps that the same in all its versions,
+    what its shuffling does it doesn't.
+    """
+    return np.argsort(np.random.PCG64(np.random.SeedSequence([seed, epoch])).random_raw(count), kind="stable")
+
+
+def load_data(
+    recipe_data: str, *, tokenizer: str, base_model: str, vocab_size: int, block_size: int, eval_blocks: int | None
+) -> Data:
+    """The data of a recipe: texts, tokens, blocks; from the cache where the same texts were tokenised before.
+
+    Args:
+        recipe_data: `stdlib`, a hub data set (`owner/name` or `owner/name:config`), or a folder (`./…`, `/…`) with
+            train.txt and validation.txt or what else `datasets` reads there.
+        tokenizer: `builtin` (a BPE of the built-in corpus with exactly `vocab_size` tokens), `base` (that of
+            `base_model`), or the path of a tokenizer.json or its folder.
+        base_model: a hub id or a folder; used by `base` alone.
+        vocab_size: the model's.
+        block_size: tokens a block. What is left at the end of a part is dropped.
+        eval_blocks: how many validation blocks are kept, evenly spaced; None, or more than there are, keeps all.
+
+    The built-in corpus has `<|endoftext|>` after each document; texts of a data set follow each other at once.
+
+    Raises:
+        DataError: texts or tokenizer can't be had, don't fit the vocabulary, or are shorter than a block.
+    """
+    _check(block_size, eval_blocks)
+    corpus = builtin_corpus() if recipe_data == "stdlib" or tokenizer == "builtin" else None
+    encoder = find_encoder(tokenizer, base_model=base_model, vocab_size=vocab_size, corpus=corpus)
+    texts = builtin_texts(corpus) if corpus and recipe_data == "stdlib" else dataset_texts(recipe_data)
+    folder = cache_dir() / "data" / _key(texts, encoder)
+    streams = _streams(folder, texts, encoder)
+    train = _blocks(streams, "train", block_size)
+    validation = _spread(_blocks(streams, "validation", block_size), eval_blocks)
+    kept = folder / f"baselines-{block_size}-{eval_blocks}-{vocab_size}.json"
+    counted = _baselines(kept, train, validation, vocab_size)
+    used = {"name": tokenizer, "hash": encoder.digest, "size": encoder.size}
+    manifest = {**_manifest(texts, streams), "tokenizer": used, "block_size": block_size}
+    held_out = streams["validation"]
+    return Data(train, validation, vocab_size, manifest, held_out.bytes / len(held_out.tokens), counted)
+
+
+def _check(block_size: int, eval_blocks: int | None) -> None:
+    if block_size < 2:
+        raise DataError(
+            f"in a block of {block_size} tokens there is nothing to predict", "`train.block_size` is 2 or more"
+        )
+    if eval_blocks is not None and eval_blocks < 1:
+        raise DataError(f"{eval_blocks} validation blocks score nothing", "`train.eval_blocks` is 1 or more, or null")
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """A part as one row of tokens, with the UTF-8 bytes it had as text and the SHA-256 of its texts."""
+
+    tokens: Tokens
+    bytes: int
+    hash: str
+
+
+Streams = Mapping[Part, Stream]
+
+
+def _key(texts: Texts, encoder: Encoder) -> str:
+    content = json.dumps([LAYOUT, texts.key, texts.separated, encoder.digest])
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def _streams(folder: Path, texts: Texts, encoder: Encoder) -> Streams:
+    kept = _read(folder)
+    if kept is not None:
+        return kept
+    made: Streams = {part: _encode(texts, part, encoder) for part in PARTS}
+    with contextlib.suppress(OSError):
+        _write(folder, made)
+    # Read again: what was written is mapped, and the copy in memory can go.
+    return _read(folder) or made
+
+
+def _encode(texts: Texts, part: Part, encoder: Encoder) -> Stream:
+    digest, size, rows = hashlib.sha256(), 0, []
+    for batch in texts.read(part):
+        for text in batch:
+            data = text.encode()
+            size += len(data)
+            # The length too, since the same characters cut elsewhere are other tokens.
+            digest.update(len(data).to_bytes(8, "little") + data)
+        rows.append(encoder.encode(batch, separated=texts.separated))
+    tokens = np.concatenate(rows) if rows else np.zeros(0, encoder.dtype)
+    return Stream(tokens, size, digest.hexdigest())
+
+
+def _write(folder: Path, streams: Streams) -> None:
+    """Tokens first, then the index that vouches for them, so that a reader never trusts a part that isn't there yet."""
+    index = {}
+    for part, stream in streams.items():
+        file = io.BytesIO()
+        np.save(file, stream.tokens)
+        write_atomically(folder / f"{part}.npy", file.getvalue())
+        index[part] = {"bytes": stream.bytes, "hash": stream.hash, "file": hashlib.sha256(file.getvalue()).hexdigest()}
+    write_atomically(folder / "index.json", json.dumps(index).encode())
+
+
+def _read(folder: Path) -> Streams | None:
+    """What `_write` left, or None where anything of it is missing or damaged."""
+    try:
+        index = json.loads((folder / "index.json").read_bytes())
+        return {part: _read_part(folder / f"{part}.npy", index[part]) for part in PARTS}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _read_part(path: Path, entry: Mapping[str, Any]) -> Stream:
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != entry["file"]:
+            raise ValueError(f"{path} is damaged")
+    return Stream(np.load(path, mmap_mode="r"), int(entry["bytes"]), str(entry["hash"]))
+
+
+def _blocks(streams: Streams, part: Part, block_size: int) -> Tokens:
+    tokens = streams[part].tokens
+    count = len(tokens) // block_size
+    if not count:
+        message = f"the {part} part has {len(tokens):,} tokens, less than a block of {block_size:,}"
+        raise DataError(message, "take a smaller `train.block_size` or more text")
+    return tokens[: count * block_size].reshape(count, block_size)
+
+
+def _spread(blocks: Tokens, wanted: int | None) -> Tokens:
+    """`wanted` blocks at even distances from the first on."""
+    if wanted is None or wanted >= len(blocks):
+        return blocks
+    return blocks[np.arange(wanted) * len(blocks) // wanted]
+
+
+def _baselines(path: Path, train: Tokens, validation: Tokens, vocab_size: int) -> Baselines:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        kept = json.loads(path.read_bytes())
+        return Baselines(float(kept["unigram"]), float(kept["bigram"]))
+    counted = baselines(train, validation, vocab_size)
+    with contextlib.suppress(OSError):
+        write_atomically(path, json.dumps(asdict(counted)).encode())
+    return counted
+
+
+def _manifest(texts: Texts, streams: Streams) -> dict[str, Any]:
+    """What is known of the texts, with a hash of them where there is none yet, and how many tokens they became."""
+    content = "".join(streams[part].hash for part in PARTS)
+    return {
+        "hash": hashlib.sha256(content.encode()).hexdigest(),
+        **texts.about,
+        "tokens": {part: len(streams[part].tokens) for part in PARTS},
+    }

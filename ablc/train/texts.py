@@ -1,0 +1,213 @@
+"""Where texts come from: the built-in corpus, a local folder, or a data set of the Hugging Face hub."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ablc.train.corpus import Corpus, DataError, Document
+
+Part = Literal["train", "validation"]
+PARTS: tuple[Part, ...] = ("train", "validation")
+ROWS = 1000
+PATIENCE = 3.0
+WAY_OUT = 'take `train.data = "stdlib"`, or a folder with train.txt and validation.txt: `train.data = "./folder"`'
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Texts in two parts, not read yet.
+
+    Attributes:
+        key: names the content; equal keys mean equal texts on this machine.
+        about: what a record says of them; has `hash` where that is known without reading.
+        separated: whether an end-of-text token follows each text (documents) or not (lines of one long text).
+        read: the texts of a part, a list at a time, always in the same order.
+    """
+
+    key: str
+    about: Mapping[str, Any]
+    separated: bool
+    read: Callable[[Part], Iterator[list[str]]]
+
+
+def builtin_texts(corpus: Corpus) -> Texts:
+    documents = {"train": corpus.train, "validation": corpus.validation}
+    return Texts(corpus.manifest.hash, corpus.manifest.to_dict(), True, lambda part: _chunks(documents[part]))
+
+
+def dataset_texts(recipe_data: str) -> Texts:
+    """The texts of a local folder (`./…`, `/…`) or of a hub data set (`owner/name`, `owner/name:config`).
+
+    Raises:
+        DataError: no such folder or data set, no network within a few seconds, or no train and validation parts.
+    """
+    return _local_texts(Path(recipe_data)) if is_local(recipe_data) else _hub_texts(recipe_data)
+
+
+def is_local(name: str) -> bool:
+    return name.startswith((".", "/"))
+
+
+def reachable(recipe_data: str) -> tuple[bool, str]:
+    """Whether the texts can be had now, and why, within about three seconds; nothing is downloaded."""
+    if recipe_data == "stdlib":
+        return True, "the standard library of this Python is there"
+    if is_local(recipe_data):
+        found = Path(recipe_data).is_dir()
+        return found, f"{recipe_data} {'is there' if found else 'is not a folder'}"
+    name, _, config = recipe_data.partition(":")
+    if _is_cached(name, config):
+        return True, f"{recipe_data} is in the local cache of data sets"
+    return hub_answers("dataset", name)
+
+
+def hub_answers(kind: Literal["dataset", "model"], name: str, seconds: float = PATIENCE) -> tuple[bool, str]:
+    """Whether the hub has this data set or model for us, and why, in about `seconds`.
+
+    Asked before anything is loaded: without a network the libraries would try again and again for most of a minute.
+    """
+    answers: list[tuple[bool, str]] = []
+    # In a thread, since a name server that doesn't answer isn't covered by the client's own timeout.
+    thread = threading.Thread(target=lambda: answers.append(_ask_hub(kind, name, seconds)), daemon=True)
+    thread.start()
+    thread.join(seconds + 0.5)
+    return answers[0] if answers else (False, f"the hub doesn't answer within {seconds:g} s")
+
+
+def _ask_hub(kind: str, name: str, seconds: float) -> tuple[bool, str]:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
+
+    ask = HfApi().dataset_info if kind == "dataset" else HfApi().model_info
+    try:
+        ask(name, timeout=seconds)
+    except OfflineModeIsEnabled:
+        return False, "HF_HUB_OFFLINE is set"
+    except (RepositoryNotFoundError, HFValidationError):
+        return False, f"the hub has no public {kind} `{name}`"
+    except Exception as error:  # the hub's client changes its HTTP library, and with it the classes of its errors
+        return False, f"the hub doesn't answer ({type(error).__name__})"
+    return True, f"the hub has `{name}`"
+
+
+def _local_texts(folder: Path) -> Texts:
+    if not folder.is_dir():
+        message = f"{folder} is a file; data is a folder" if folder.is_file() else f"there is no folder {folder}"
+        raise DataError(message, "a data folder has train.txt and validation.txt (or .jsonl, .parquet)")
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    content = [(path.relative_to(folder).as_posix(), _file_hash(path)) for path in files]
+    key = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return Texts(key, {"name": str(folder)}, False, lambda part: _rows(_load_local(folder)[part], str(folder)))
+
+
+def _load_local(folder: Path) -> Mapping[str, Any]:
+    # Streamed, so that nothing is copied into the cache of data sets. Only the reader of .txt has the option to keep
+    # the ends of lines, and others refuse it.
+    options = {"keep_linebreaks": True} if any(folder.rglob("*.txt")) else {}
+    return _load(str(folder), None, streaming=True, **options)
+
+
+def _hub_texts(recipe_data: str) -> Texts:
+    name, _, config = recipe_data.partition(":")
+    found = _load_cached(name, config) if _is_cached(name, config) else _load_online(name, config)
+    about = {
+        "name": recipe_data,
+        "dataset": name,
+        "config": config or None,
+        "fingerprint": "-".join(found[part]._fingerprint for part in PARTS),
+        "revision": _revision(found["train"]),
+    }
+    key = hashlib.sha256(json.dumps(about).encode()).hexdigest()
+    return Texts(key, about, False, lambda part: _rows(found[part], recipe_data))
+
+
+def _load_online(name: str, config: str) -> Mapping[str, Any]:
+    answers, why = hub_answers("dataset", name)
+    if not answers:
+        raise DataError(f"data set `{name}` can't be had: {why}", WAY_OUT)
+    return _load(name, config or None)
+
+
+def _load_cached(name: str, config: str) -> Mapping[str, Any]:
+    """From the local cache without asking the hub: a run with no network does what it did with one, and at once."""
+    from datasets import config as settings
+
+    before, settings.HF_HUB_OFFLINE = settings.HF_HUB_OFFLINE, True
+    try:
+        return _load(name, config or None)
+    finally:
+        settings.HF_HUB_OFFLINE = before
+
+
+def _load(name: str, config: str | None, **options: Any) -> Mapping[str, Any]:
+    """Both parts, by `datasets.load_dataset`; whatever that raises is a DataError."""
+    import datasets
+
+    try:
+        found: Mapping[str, Any] = datasets.load_dataset(name, config, **options)
+    except Exception as error:  # a dozen classes, among them bare ones: what matters is that these texts can't be had
+        raise DataError(f"{name} can't be loaded: {_first_line(error)}", WAY_OUT) from error
+    missing = [part for part in PARTS if part not in found]
+    if missing:
+        message = f"{name} has no {' and no '.join(missing)} part, only {', '.join(found) or 'nothing'}"
+        raise DataError(message, "name its files train.… and validation.…, or take a data set that has both parts")
+    return found
+
+
+def _is_cached(name: str, config: str) -> bool:
+    """Whether an earlier load left this data set on disk: `<cache>/owner___name/config/version/hash/*.arrow`."""
+    from datasets import config as settings
+    from datasets.naming import camelcase_to_snakecase
+
+    *owner, last = name.split("/")
+    folder = Path(settings.HF_DATASETS_CACHE).expanduser() / "___".join([*owner, camelcase_to_snakecase(last)])
+    return any(folder.glob(f"{config or '*'}/*/*/*.arrow"))
+
+
+def _revision(part: Any) -> str | None:
+    """The commit a hub data set was taken from, which stands in the addresses of its files: `…@<40 hex digits>/…`."""
+    for address in part.info.download_checksums or ():
+        commit = str(address).rpartition("@")[2][:40]
+        if len(commit) == 40 and set(commit) <= set("0123456789abcdef"):
+            return commit
+    return None
+
+
+def _rows(part: Any, name: str) -> Iterator[list[str]]:
+    try:
+        for batch in part.iter(batch_size=ROWS):
+            yield [text or "" for text in batch[_text_column(batch, name)]]
+    except DataError:
+        raise
+    except Exception as error:  # files are read only here where the data set is streamed: see `_load`
+        raise DataError(f"{name} can't be read: {_first_line(error)}", WAY_OUT) from error
+
+
+def _text_column(batch: Mapping[str, list[Any]], name: str) -> str:
+    strings = [column for column, values in batch.items() if any(isinstance(value, str) for value in values)]
+    if "text" in batch:
+        return "text"
+    if len(strings) == 1:
+        return strings[0]
+    raise DataError(f"{name} has no column `text`, only {', '.join(batch)}", "name the column with the texts `text`")
+
+
+def _chunks(documents: Iterable[Document]) -> Iterator[list[str]]:
+    texts = [document.text for document in documents]
+    for start in range(0, len(texts), ROWS):
+        yield texts[start : start + ROWS]
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
