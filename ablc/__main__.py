@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+
 
 def main() -> None:
+    gc.disable()  # most commands are short and build trees; those that train turn it on again
     from ablc.cli import run
 
     run()

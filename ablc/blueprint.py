@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 Init = Literal["normal", "zeros", "ones"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Linear:
     """y = x Wᵀ (+ b), W of shape (outputs, inputs)."""
 
@@ -27,7 +27,7 @@ class Linear:
     bias: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Embedding:
     """A table of `rows` vectors of `width` numbers."""
 
@@ -35,7 +35,7 @@ class Embedding:
     width: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Norm:
     """LayerNorm or RMSNorm over `width` numbers; `bias` only where the norm has one."""
 
@@ -44,19 +44,19 @@ class Norm:
     bias: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Act:
     """An activation, by the name transformers gives it (`gelu`, `silu`, …)."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Identity:
     """What comes in goes out."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Nothing:
     """Stands where a whole group was. `returns` is what the family's layer needs from it so that nothing is added:
     `zeros` (a tensor), `zeros, None` (an attention's pair), or `input` (a skipped layer passes its input on)."""
@@ -64,7 +64,7 @@ class Nothing:
     returns: Literal["zeros", "zeros, None", "input"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tied:
     """A projection that borrows the weight of the part at `to`; it computes and holds nothing of its own."""
 
@@ -73,14 +73,14 @@ class Tied:
     outputs: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Chain:
     """Layers applied one after the other, each under a name."""
 
     links: tuple[tuple[str, Node], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Part:
     """A node in its place in a group.
 
@@ -101,7 +101,7 @@ class Part:
         return self.slots[-1]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Group:
     """A Hugging Face module that stays what it is while its parts are rewritten (`layer`, `attention`, `mlp`,
     `model`).

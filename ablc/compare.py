@@ -10,7 +10,7 @@ from ablc.blueprint import Blueprint, Group, Node, Part, size
 from ablc.spec import Layers
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Difference:
     """Something stands in a slot that didn't. `paths` are the modules of one layer, `params` the difference in
     parameters in one layer, all of its modules together."""
@@ -29,15 +29,14 @@ class Difference:
 def compare(before: Blueprint, after: Blueprint) -> list[Difference]:
     """Every difference, those outside the layers first. Both must be of one base: the same parts in the same places."""
     found = [replace(difference, layers=None) for difference in differences(before.root, after.root)]
-    layers: dict[Difference, list[int]] = defaultdict(list)
-    known: dict[tuple[int, int], list[Difference]] = {}
+    alike: dict[tuple[int, int], list[int]] = defaultdict(list)
     for layer, (old, new) in enumerate(zip(before.layers, after.layers, strict=True)):
-        key = (id(old), id(new))
-        if key not in known:
-            known[key] = list(differences(old, new))
-        for difference in known[key]:
-            layers[difference].append(layer)
-    return found + [replace(difference, layers=tuple(at)) for difference, at in layers.items()]
+        alike[id(old), id(new)].append(layer)
+    layers: dict[Difference, list[int]] = defaultdict(list)
+    for some in alike.values():
+        for difference in differences(before.layers[some[0]], after.layers[some[0]]):
+            layers[difference] += some
+    return found + [replace(difference, layers=tuple(sorted(at))) for difference, at in layers.items()]
 
 
 def differences(before: Node, after: Node) -> Iterator[Difference]:

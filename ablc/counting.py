@@ -21,7 +21,7 @@ from ablc.planning import Plan
 from ablc.slots import slots_of
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Count:
     """Exact numbers of a planned model. FLOPs are of a forward pass at sequences of `length` tokens, per token;
     `weight_bytes` and `kv_bytes_per_token` in the dtype of the base config, `optimizer_bytes` AdamW's fp32

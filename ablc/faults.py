@@ -16,7 +16,7 @@ from typing import Literal
 SNIPPET_WIDTH = 100
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Source:
     """A text and the name it is shown under. `folder` is what relative paths in it count from."""
 
@@ -40,7 +40,7 @@ class Source:
         return self.text[start : len(self.text) if end < 0 else end]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Span:
     """A place in a source: characters `start` to `end`, half-open."""
 
@@ -67,7 +67,7 @@ class Span:
 Level = Literal["error", "warning"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Fault:
     """One thing that is wrong (`error`) or deserves a look (`warning`)."""
 

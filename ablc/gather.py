@@ -15,7 +15,7 @@ MAX_DEPTH = 64
 MAX_FILES = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Program:
     """The statements of a file with those of the files it extends before them, in the order they take effect."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -54,9 +55,22 @@ def find_original(
     except BaseProblem as problem:
         faults.append(Fault(problem.code, problem.message, span, problem.help))
         return None
-    fields = _integer_fields(kind, base)
+    problems: list[ConfigProblem] = []
+    config = read_config(family(kind), base.config, {}, problems)
+    fields = {k: v for k, v in {**config, **base.config}.items() if isinstance(v, int) and not isinstance(v, bool)}
     said = _overrides(statement, overrides, kind, Names(variant.values, fields), base, faults)
-    return _build(kind, base, said, fields, span, faults)
+    if said:
+        problems.clear()
+        config = read_config(family(kind), base.config, said, problems)
+    faults.extend(Fault(p.code, f"{name}: {p.message}", span, p.help, p.level) for p in problems)
+    if any(problem.level == "error" for problem in problems):
+        return None
+    try:
+        blueprint = _blueprint(kind, json.dumps(config, sort_keys=True))
+    except ValueError as error:
+        faults.append(Fault("bad-config", f"{name}: {error}", span))
+        return None
+    return Original(name, kind, fields, said, blueprint)
 
 
 def _family_of(base: Base) -> str:
@@ -65,12 +79,6 @@ def _family_of(base: Base) -> str:
         message = f"`{base.name}` is of the family {kind}, which ablc doesn't know"
         raise BaseProblem("unknown-family", message, f"families: {', '.join(families())}")
     return str(kind)
-
-
-def _integer_fields(kind: str, base: Base) -> Mapping[str, int]:
-    """What an expression may read: the integers of the config, before any override."""
-    config = {**read_config(family(kind), base.config, {}, []), **base.config}
-    return {k: v for k, v in config.items() if isinstance(v, int) and not isinstance(v, bool)}
 
 
 def _overrides(
@@ -97,38 +105,10 @@ def _overrides(
     return said
 
 
-def _build(
-    kind: str, base: Base, overrides: dict[str, Any], fields: Mapping[str, int], span: Span | None, faults: list[Fault]
-) -> Original | None:
-    problems: list[ConfigProblem] = []
-    config = read_config(family(kind), base.config, overrides, problems)
-    faults.extend(Fault(p.code, f"{base.name}: {p.message}", span, p.help, p.level) for p in problems)  # type: ignore[arg-type]
-    if any(problem.level == "error" for problem in problems):
-        return None
-    try:
-        blueprint = _blueprint(kind, repr(sorted(config.items())), _Held(config))
-    except ValueError as error:
-        faults.append(Fault("bad-config", f"{base.name}: {error}", span))
-        return None
-    return Original(base.name, kind, fields, overrides, blueprint)
-
-
-class _Held:
-    """A config that goes through a cache beside its key."""
-
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        self.config = config
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Held)
-
-    def __hash__(self) -> int:
-        return 0
-
-
 @lru_cache(maxsize=256)
-def _blueprint(kind: str, key: str, held: _Held) -> Blueprint:
-    return family(kind).build(held.config)
+def _blueprint(kind: str, config: str) -> Blueprint:
+    """The untouched model of a config, given as JSON so that specs of one base share it."""
+    return family(kind).build(json.loads(config))
 
 
 def value_of(

@@ -18,7 +18,7 @@ from ablc.spec import Claim, Spec
 from ablc.verdicts import Verdict, decide
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Planned:
     """One variant that could be planned."""
 
@@ -27,7 +27,7 @@ class Planned:
     verdicts: tuple[Verdict, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Compiled:
     """All of a file: its planned variants, and every fault. With an error among the faults, `variants` is empty."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -23,7 +23,7 @@ from ablc.values import show_layers
 FORMAT_VERSION = "1.0"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Change:
     """One line of a plan. `matched` counts the modules, `params` is the difference in parameters, `trainable` that
     in trained ones; `erased` lists the earlier statements (file:line and text) that this one took back, with the
@@ -109,7 +109,7 @@ def make_plan(spec: Spec, original: Blueprint, faults: list[Fault]) -> Plan:
     return Plan(spec.full_name, spec.model, original, frozen, tuple(changes))
 
 
-def _touching(said: Iterable[Edit] | Iterable[Freeze], depth: int) -> tuple[list[list[int]], list[int]]:
+def _touching(said: Sequence[Edit | Freeze], depth: int) -> tuple[list[list[int]], list[int]]:
     """For every layer, and for the root, the numbers of the edits that touch it."""
     per_layer: list[list[int]] = [[] for _ in range(depth)]
     root: list[int] = []
@@ -163,32 +163,32 @@ def _report_erased(draft: _Draft) -> None:
     """Within one file, a statement whose effect later ones take back in some layers, or in all, deserves a word."""
     had: dict[Span, set[int | None]] = defaultdict(set)
     lost: dict[Span, dict[int | None, Span]] = defaultdict(dict)
-    for place, section in draft.sections.items():
+    for layer, section in draft.sections.items():
         for number, leaves in section.effects.items():
             if leaves:
-                had[draft.spec.edits[number].statement].add(place)
+                had[draft.spec.edits[number].statement].add(layer)
         for number, by in section.erased.items():
             statement, eraser = draft.spec.edits[number].statement, draft.spec.edits[by].statement
             if statement.source is eraser.source and statement != eraser:
-                lost[statement][place] = eraser
+                lost[statement][layer] = eraser
     for statement, places in lost.items():
-        erasers = sorted(set(places.values()), key=lambda span: span.start)
-        by = f"line {', '.join(str(line) for line in dict.fromkeys(span.line for span in erasers))}"
+        erasers = sorted(dict.fromkeys(places.values()), key=lambda span: span.start)
+        lines = f"line {', '.join(str(line) for line in dict.fromkeys(span.line for span in erasers))}"
         if len(places) == len(had[statement]):
-            message = f"this statement has no effect: {by} puts something else there"
+            message = f"this statement has no effect: {lines} puts something else there"
         else:
-            layers = tuple(sorted(place for place in places if place is not None))
-            message = f"{by} takes this back in layers {show_layers(layers)}"
+            layers = tuple(sorted(layer for layer in places if layer is not None))
+            message = f"{lines} takes this back in layers {show_layers(layers)}"
         notes = tuple((span, "here") for span in erasers[:3])
         draft.faults.append(Fault("erased", message, statement, level="warning", related=notes))
 
 
 def _report_vain_freezes(draft: _Draft) -> None:
-    for span, entries in draft.vain.items():
+    for place, entries in draft.vain.items():
         wanted = len(entries[0].layers or (0,))
         where = "" if len(entries) == wanted else f" in {len(entries)} of its {wanted} layers"
         message = f"there is nothing left to freeze in `{entries[0].slot}`{where}"
-        draft.faults.append(Fault("frozen-nothing", message, span, level="warning"))
+        draft.faults.append(Fault("frozen-nothing", message, place, level="warning"))
 
 
 def _report_large_pair(draft: _Draft, edit: Edit, difference: Difference) -> None:

@@ -168,13 +168,16 @@ class _Resolver:
                 self.faults.append(Fault("unknown-argument", message, statement.span(keyword), near))
                 return None
             if parameter is None:
-                return refuse("too-many-arguments", argument, f"`{op.name}` takes no further argument without a name")
+                refuse("too-many-arguments", argument, f"`{op.name}` takes no further argument without a name")
+                return None
             if parameter.name in matched:
-                return refuse("argument-twice", argument, f"`{parameter.name}` is given twice")
+                refuse("argument-twice", argument, f"`{parameter.name}` is given twice")
+                return None
             matched[parameter.name] = (parameter, argument)
         for parameter in op.parameters:
             if parameter.required and parameter.name not in matched:
-                return refuse("missing-argument", call, f"`{op.name}` needs its argument `{parameter.name}`")
+                refuse("missing-argument", call, f"`{op.name}` needs its argument `{parameter.name}`")
+                return None
         return list(matched.values())
 
     def _by_arguments(

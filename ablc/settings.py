@@ -20,7 +20,7 @@ from ablc.values import BadValue, Names, Scalar, evaluate
 MAX_VARIANTS = 10_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Settings:
     """The statement in force for each thing that is said once. `vary` and `train` are in the order they were first
     said."""
@@ -65,7 +65,7 @@ def _key(node: tree.StatementNode) -> str | None:
 # --- variants --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Variant:
     """One choice of every `vary` name. `label` is how it is named after `@`, None in a file without `vary`."""
 

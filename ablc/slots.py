@@ -17,7 +17,7 @@ class SlotProblem(Exception):
         super().__init__(message)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Slots:
     """The slots of one kind of model, in the order of its modules. `paths` gives for each module attribute the slot
     it stands in."""

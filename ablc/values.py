@@ -23,7 +23,7 @@ class BadValue(Exception):
         super().__init__(message)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Names:
     """What bare words mean in an expression: the `vary` values of this variant, the untouched base config's
     integers, and `layer` where it has a meaning. `used` is told every config field that is read."""

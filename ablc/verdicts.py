@@ -16,7 +16,7 @@ from ablc.spec import Claim
 Lookup = Callable[[Claim, list[Fault]], Plan | None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Verdict:
     """`holds` is None where runs are needed; `expected` is the number compared with, exact."""
 

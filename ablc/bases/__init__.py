@@ -29,7 +29,7 @@ class BaseProblem(Exception):
         super().__init__(message)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Base:
     """A base model: the name it was asked for, and its config as it was found."""
 

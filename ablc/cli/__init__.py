@@ -5,7 +5,6 @@ Heavy imports stand inside the commands that need them, so that `ablc params` ne
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 
@@ -14,7 +13,6 @@ from ablc.cli.app import app
 
 def run() -> None:
     """The entry point. Exit codes: 0 clean, 1 findings, 2 wrong use or an invalid spec, 130 interrupted."""
-    gc.disable()  # a command is short-lived and builds mostly trees; `run` turns it on again
     try:
         app()
     except KeyboardInterrupt:

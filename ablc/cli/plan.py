@@ -21,13 +21,14 @@ def plan_command(specs: list[Path], texts: list[str], model: str | None, format:
     compiled = list(compile_all(specs, texts, model))
     for one in compiled:
         print_faults(one, warnings=format == "human")
-    planned = [p for one in compiled for p in one.variants]
+    variants = [planned for one in compiled for planned in one.variants]
     if format == "json":
-        print(json.dumps({"format_version": "1.0", "plans": [p.plan.to_json() for p in planned]}, ensure_ascii=False))
+        plans = [planned.plan.to_json() for planned in variants]
+        print(json.dumps({"format_version": "1.0", "plans": plans}, ensure_ascii=False))
     else:
-        for one in planned:
-            _show(one, length, layers)
-    failed = [v for one in planned for v in one.verdicts if v.holds is False]
+        for planned in variants:
+            _show(planned, length, layers)
+    failed = [v for planned in variants for v in planned.verdicts if v.holds is False]
     return exit_code(compiled, bool(failed))
 
 

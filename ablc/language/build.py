@@ -44,7 +44,7 @@ class TreeBuilder(Transformer[Token, Any]):
         return tree.Extends(*_ends(c), self.string(c[1:]))
 
     def vary(self, c: list[Child]) -> tree.Vary:
-        return tree.Vary(*_ends(c), self.word(c[1:2]), tuple(n for n in c[3:] if isinstance(n, tree.Node)))
+        return tree.Vary(*_ends(c), self.word(c[1:2]), tuple(n for n in c[3:] if not isinstance(n, Token)))
 
     def freeze(self, c: list[Child]) -> tree.Freeze:
         return tree.Freeze(*_ends(c), c[1])
@@ -57,7 +57,7 @@ class TreeBuilder(Transformer[Token, Any]):
         return tree.Expect(*_ends([c[0], c[3]]), c[1], relation, tolerance, c[3])
 
     def relation(self, c: list[Child]) -> tuple[str, tree.Integer | tree.Float | None]:
-        return ("within", c[0]) if isinstance(c[0], tree.Node) else (str(c[0]), None)
+        return ("within", c[0]) if isinstance(c[0], tree.Integer | tree.Float) else (str(c[0]), None)
 
     def within(self, c: list[Child]) -> tree.Integer | tree.Float:
         return self.integer(c[1:2]) if c[1].type == "INT" else self.float(c[1:2])

@@ -95,7 +95,7 @@ def _parser() -> Lark:
     return Lark(grammar_text(), transformer=TreeBuilder(), cache=stored, **options)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Unexpected:
     start: int
     end: int

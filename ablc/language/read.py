@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -13,23 +14,27 @@ MAX_BYTES = 1_000_000
 def read(path: Path, faults: list[Fault], *, name: str | None = None, said_at: Span | None = None) -> Source | None:
     """The text of a spec file. A BOM is dropped and CRLF becomes LF; `said_at` is the statement that names the file."""
     name = name or str(path)
-
-    def refuse(code: str, message: str, help: str | None = None) -> None:
-        faults.append(Fault(code, message, said_at or Span(Source(name, ""), 0, 0), help))
-
     try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            return refuse("not-a-file", f"{name} is a directory", "name a .abl file in it")
-        if not stat.S_ISREG(status.st_mode):
-            return refuse("not-a-file", f"{name} is not a regular file")
-        if status.st_size > MAX_BYTES:
-            return refuse("file-too-large", f"{name} has {status.st_size:,} bytes; a spec has at most {MAX_BYTES:,}")
-        data = path.read_bytes()
+        obstacle = _obstacle(path.stat(), name)
+        if obstacle is None:
+            return decode(path.read_bytes(), name, faults, folder=path.parent, said_at=said_at)
+        code, message = obstacle
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return refuse("cannot-read", f"{name} can't be read: {reason.lower()}")
-    return decode(data, name, faults, folder=path.parent, said_at=said_at)
+        code, message = "cannot-read", f"{name} can't be read: {reason.lower()}"
+    faults.append(Fault(code, message, said_at))
+    return None
+
+
+def _obstacle(status: os.stat_result, name: str) -> tuple[str, str] | None:
+    """Why a file can't be a spec, known before it is opened."""
+    if stat.S_ISDIR(status.st_mode):
+        return "not-a-file", f"{name} is a directory"
+    if not stat.S_ISREG(status.st_mode):
+        return "not-a-file", f"{name} is not a regular file"
+    if status.st_size > MAX_BYTES:
+        return "file-too-large", f"{name} has {status.st_size:,} bytes; a spec has at most {MAX_BYTES:,}"
+    return None
 
 
 def decode(

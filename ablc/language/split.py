@@ -17,7 +17,7 @@ _CLOSES = {")": "(", "]": "["}
 _LEXEMES = re.compile(r'"[^"\n]*"|"[^"\n]*|#[^\n]*|[()\[\];\n]')
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Pieces:
     """Spans of the statements and of the comments outside them, in text order."""
 

@@ -8,26 +8,50 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from typing import TypeVar, dataclass_transform
 
 from ablc.faults import Source, Span
 
+T = TypeVar("T")
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass_transform(frozen_default=True, eq_default=False, field_specifiers=(field,))
+def node(kind: type[T]) -> type[T]:
+    """A frozen dataclass that takes equality and text from `Node`: two dozen classes are made at every start of the
+    command, and half of what that takes is generated methods."""
+    return dataclass(frozen=True, eq=False, repr=False)(kind)
+
+
+@node
 class Node:
+    """A part of a statement. Equal to another of its kind with the same content, wherever the two stand."""
+
     start: int = field(compare=False)
     end: int = field(compare=False)
+
+    def _content(self) -> tuple[object, ...]:
+        return tuple(getattr(self, f.name) for f in fields(self) if f.compare)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and isinstance(other, Node) and self._content() == other._content()
+
+    def __hash__(self) -> int:
+        return hash((type(self).__name__, self._content()))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self._content()))})"
 
 
 # --- values ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Integer(Node):
     value: int
     text: str = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Float(Node):
     """A number with a point or an exponent. `text` keeps it exact: a claim is decided on fractions, not on floats."""
 
@@ -35,25 +59,25 @@ class Float(Node):
     text: str = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class String(Node):
     value: str
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Word(Node):
     """A bare word: a `vary` name, a config field, `layer`, true, false, null, or else the same as the quoted word."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Negative(Node):
     operand: Value
     terms: int = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Binary(Node):
     operator: str
     left: Value
@@ -67,41 +91,41 @@ Value = Integer | Float | String | Word | Negative | Binary
 # --- targets and operations ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Index(Node):
     value: Value
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Slice(Node):
     first: Value | None
     last: Value | None
     step: Value | None
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Layers(Node):
     items: tuple[Index | Slice, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Dotted(Node):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Target(Node):
     slot: Dotted
     layers: Layers | None
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Argument(Node):
     keyword: Word | None
     value: Value
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Call(Node):
     operation: Word
     arguments: tuple[Argument, ...]
@@ -110,7 +134,7 @@ class Call(Node):
 # --- statements ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Metadata(Node):
     """`name = …` or `about = …`."""
 
@@ -118,41 +142,41 @@ class Metadata(Node):
     value: Value
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Override(Node):
     field: Dotted
     value: Value
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Model(Node):
     value: Value
     overrides: tuple[Override, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Extends(Node):
     path: String
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Vary(Node):
     name: Word
     values: tuple[Value, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Freeze(Node):
     targets: tuple[Target, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Train(Node):
     key: Word
     value: Value
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Expect(Node):
     """`tolerance` is the percentage of `within … of`, None for the relations `== < <= > >=`."""
 
@@ -162,7 +186,7 @@ class Expect(Node):
     value: Value
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Assign(Node):
     targets: tuple[Target, ...]
     call: Call
@@ -171,7 +195,7 @@ class Assign(Node):
 StatementNode = Metadata | Model | Extends | Vary | Freeze | Train | Expect | Assign
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Statement:
     """A statement where it stands: `offset` is the place of its first character in the source."""
 
@@ -179,13 +203,13 @@ class Statement:
     offset: int = field(compare=False)
     node: StatementNode
 
-    def span(self, node: Node | None = None) -> Span:
+    def span(self, part: Node | None = None) -> Span:
         """The place of a part of this statement, or of all of it."""
-        node = node or self.node
-        return Span(self.source, self.offset + node.start, self.offset + node.end)
+        part = part or self.node
+        return Span(self.source, self.offset + part.start, self.offset + part.end)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class File:
     """A parsed file. The statements that could be parsed, in order; comments as spans."""
 

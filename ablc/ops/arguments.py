@@ -40,7 +40,8 @@ class RankKind(Kind):
         )
 
     def scaled(self, value: Any, factor: Fraction) -> int:
-        return max(1, round(value * factor))
+        rank: int = round(value * factor)
+        return max(1, rank)
 
 
 class BiasKind(Kind):

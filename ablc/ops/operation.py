@@ -22,7 +22,7 @@ class Refusal(Exception):
         super().__init__(message)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Parameter:
     """One argument of an operation: its name, type, and whether it must be said, and by keyword."""
 

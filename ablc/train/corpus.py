@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from ablc.cache import cache_dir, write_atomically
 
-# Tests, tables, copies of other modules, and what isn't the library's own. With the tables and copies in, up to a fifth of
+# Tests, tables, copies of other modules, and what isn't the library's own. With tables and copies in, up to a fifth of
 # the validation part would stand in the training part too.
 LEFT_OUT_FOLDERS = frozenset(
     {"test", "tests", "idle_test", "encodings", "pydoc_data", "lib2to3", "distutils", "idlelib", "turtledemo"}

@@ -52,8 +52,8 @@ class Data:
         """The training blocks of a step counted from 0: (batch_size, block size).
 
         A pure function of step, seed and batch size, so that every spec sees the same blocks in the same order and a
-        resumed run goes on where it was. Epoch after epoch all blocks come once each, in an order of that epoch; a batch
-        may begin in one epoch and end in the next.
+        resumed run goes on where it was. Epoch after epoch all blocks come once each, in an order of that epoch; a
+        batch may begin in one epoch and end in the next.
 
         Raises:
             ValueError: `step` or `seed` is negative, or `batch_size` isn't positive.

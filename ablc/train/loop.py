@@ -93,7 +93,7 @@ def accumulate(model: nn.Module, blocks: np.ndarray[Any, Any], recipe: Recipe, d
     tokens = torch.from_numpy(blocks.astype(np.int64)).to(device)
     predicted = tokens.shape[0] * (tokens.shape[1] - 1)
     total = torch.zeros((), device=device)
-    for micro in tokens.split(recipe.batch_size):
+    for micro in torch.split(tokens, recipe.batch_size):
         with autocast(recipe, device):
             loss = summed_loss(model, micro) / predicted
         loss.backward()  # type: ignore[no-untyped-call]
@@ -108,7 +108,7 @@ def evaluate(model: nn.Module, data: Batches, recipe: Recipe, step: int) -> Eval
     tokens = torch.from_numpy(data.validation.astype(np.int64))
     model.eval()
     total = 0.0
-    for micro in tokens.split(recipe.batch_size):
+    for micro in torch.split(tokens, recipe.batch_size):
         with autocast(recipe, device):
             total += float(summed_loss(model, micro.to(device)))
     model.train()

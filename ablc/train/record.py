@@ -75,7 +75,7 @@ class Record:
 
     @property
     def failed(self) -> bool:
-        return self.facts["status"] != "finished"
+        return bool(self.facts["status"] != "finished")
 
     def _write_json(self, name: str, data: Mapping[str, Any]) -> None:
         write_atomically(self.folder / name, (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode())

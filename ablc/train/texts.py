@@ -47,7 +47,7 @@ def dataset_texts(recipe_data: str) -> Texts:
     Raises:
         DataError: no such folder or data set, no network within a few seconds, or no train and validation parts.
     """
-    return _local_texts(Path(recipe_data)) if is_local(recipe_data) else _hub_texts(recipe_data)
+    return _local_texts(recipe_data) if is_local(recipe_data) else _hub_texts(recipe_data)
 
 
 def is_local(name: str) -> bool:
@@ -90,20 +90,22 @@ def _ask_hub(kind: str, name: str, seconds: float) -> tuple[bool, str]:
     except OfflineModeIsEnabled:
         return False, "HF_HUB_OFFLINE is set"
     except (RepositoryNotFoundError, HFValidationError):
-        return False, f"the hub has no public {kind} `{name}`"
+        what = "data set" if kind == "dataset" else kind
+        return False, f"the hub has no {what} `{name}` that is open to you"
     except Exception as error:  # the hub's client changes its HTTP library, and with it the classes of its errors
         return False, f"the hub doesn't answer ({type(error).__name__})"
     return True, f"the hub has `{name}`"
 
 
-def _local_texts(folder: Path) -> Texts:
+def _local_texts(name: str) -> Texts:
+    folder = Path(name)
     if not folder.is_dir():
-        message = f"{folder} is a file; data is a folder" if folder.is_file() else f"there is no folder {folder}"
+        message = f"{name} is a file; data is a folder" if folder.is_file() else f"there is no folder {name}"
         raise DataError(message, "a data folder has train.txt and validation.txt (or .jsonl, .parquet)")
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     content = [(path.relative_to(folder).as_posix(), _file_hash(path)) for path in files]
     key = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    return Texts(key, {"name": str(folder)}, False, lambda part: _rows(_load_local(folder)[part], str(folder)))
+    return Texts(key, {"name": name}, False, lambda part: _rows(_load_local(folder)[part], name))
 
 
 def _load_local(folder: Path) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,8 +38,10 @@ class Encoder:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the tokenizer.json."""
-        return hashlib.sha256(self.backend.to_str().encode()).hexdigest()
+        """SHA-256 of what decides the ids. A file's other settings change with the version of what wrote it."""
+        content = json.loads(self.backend.to_str())
+        decisive = [content[key] for key in ("added_tokens", "normalizer", "pre_tokenizer", "model")]
+        return hashlib.sha256(json.dumps([decisive, self.separator]).encode()).hexdigest()
 
     @property
     def dtype(self) -> type[np.unsignedinteger[Any]]:
@@ -160,5 +163,6 @@ def _train(corpus: Corpus, vocab_size: int) -> Tokenizer:
     size = made.get_vocab_size()
     if size != vocab_size:
         message = f"a BPE of the built-in corpus can't have {vocab_size:,} tokens"
-        raise DataError(message, f"{'the fewest' if size > vocab_size else 'the most'} it can have are {size:,}")
+        limit = f"the {'fewest' if size > vocab_size else 'most'} it can have are {size:,}"
+        raise DataError(message, f'{limit}; take another vocabulary, or `train.tokenizer = "base"`')
     return made

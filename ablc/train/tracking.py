@@ -26,10 +26,11 @@ class Tracker:
     def _init(self, folder: Path, name: str, config: Mapping[str, Any]) -> None:
         import wandb
 
+        mode: Any = self.mode
         settings = wandb.Settings(init_timeout=30, silent=True)
         project = os.environ.get("WANDB_PROJECT", "ablc")
         self._run = wandb.init(
-            project=project, name=name, dir=str(folder), mode=self.mode, config=dict(config), settings=settings
+            project=project, name=name, dir=str(folder), mode=mode, config=dict(config), settings=settings
         )
 
     def log(self, entry: Mapping[str, float]) -> None:

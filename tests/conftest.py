@@ -1,0 +1,19 @@
+"""Options and surroundings that all tests share."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+# What an unknown model gets must not depend on a network; children inherit it. Read when huggingface_hub is imported.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-goldens", action="store_true", help="rewrite the golden files of tests/faults and tests/cli")
+
+
+@pytest.fixture
+def update_goldens(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--update-goldens"))

@@ -1,0 +1,134 @@
+"""Every fault as a reader sees it: `NAME.abl` beside `NAME.txt`, as `ablc check` would tell it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import ablc
+from ablc.api import load
+from ablc.faults import Fault, SpecError, render
+from ablc.pipeline import compile_file
+from ablc.recipes import load_recipe, make_recipe, parse_setting
+from ablc.verdicts import failure
+
+FOLDER = Path(__file__).resolve().parent
+PACKAGE = Path(ablc.__file__).resolve().parent
+CODE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)+|syntax|refused|erased")
+NOT_CODES = {"utf-8", "utf-8-sig"}
+NOT_HERE = ("train/", "patching/", "cli/run.py")  # faults of a run have their own tests
+
+
+def told(name: str) -> list[Fault]:
+    """What `check` tells of a file: its faults, then its failed claims."""
+    compiled = compile_file(Path(name))
+    verdicts = [(verdict, planned) for planned in compiled.variants for verdict in planned.verdicts]
+    failed = [failure(verdict, planned.spec.variant) for verdict, planned in verdicts if verdict.holds is False]
+    return [*compiled.faults, *failed]
+
+
+# --- what no file beside this one can hold ---------------------------------------------------------------------------
+
+
+def _too_large() -> list[Fault]:
+    with Path("file-too-large.abl").open("wb") as file:
+        file.truncate(50_000_000)
+    return told("file-too-large.abl")
+
+
+def _too_deep() -> list[Fault]:
+    for depth in range(70):
+        Path(f"{depth}.abl").write_text(f'extends "{depth + 1}.abl"\n')
+    return told("0.abl")
+
+
+def _unknown_variant() -> list[Fault]:
+    return told(str(_family("unknown-variant.abl")) + "@r=9")
+
+
+def _family(name: str) -> Path:
+    path = Path(name)
+    path.write_text('model = "EleutherAI/pythia-70m"\nvary r = 8, 16\nmlp = lora(r)\n')
+    return path
+
+
+def _raised(act: Callable[[], object]) -> list[Fault]:
+    with pytest.raises(SpecError) as caught:
+        act()
+    return list(caught.value.faults)
+
+
+def _no_recipe() -> object:
+    Path("not-a-recipe.abl").write_text("train.lr = 1e-3\nmlp = none\n")
+    return load_recipe("not-a-recipe.abl")
+
+
+MADE: dict[str, Callable[[], list[Fault]]] = {
+    "file-too-large": _too_large,
+    "extends-too-many": _too_deep,
+    "unknown-variant": _unknown_variant,
+    "is-a-family": lambda: _raised(lambda: load(_family("is-a-family.abl"))),
+    "unknown-recipe": lambda: _raised(lambda: load_recipe("wikitxt2")),
+    "not-a-recipe": lambda: _raised(_no_recipe),
+    "bad-recipe": lambda: _raised(lambda: make_recipe({"steps": 3, "epochs": 2})),
+    "unknown-setting": lambda: _raised(lambda: parse_setting("train.lrr=1e-4")),
+    "bad-setting": lambda: _raised(lambda: parse_setting("train.lr=fast")),
+}
+
+# --- the tests -------------------------------------------------------------------------------------------------------
+
+
+def compare(name: str, text: str, update: bool) -> None:
+    golden = FOLDER / f"{name}.txt"
+    assert text.strip(), "this case tells nothing"
+    if update:
+        golden.write_text(text, encoding="utf-8")
+    assert text == golden.read_text(encoding="utf-8")
+
+
+def rendered(faults: list[Fault]) -> str:
+    return "\n\n".join(render(fault) for fault in faults) + "\n"
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.abl")))
+def test_file_is_told_as_in_its_golden(name: str, monkeypatch: pytest.MonkeyPatch, update_goldens: bool) -> None:
+    monkeypatch.chdir(FOLDER)
+    compare(name, rendered(told(f"{name}.abl")), update_goldens)
+
+
+@pytest.mark.parametrize("name", sorted(MADE))
+def test_made_case_is_told_as_in_its_golden(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, update_goldens: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    compare(name, rendered(MADE[name]()), update_goldens)
+
+
+def emitted_codes() -> set[str]:
+    """Every text in the code that is spelled as a fault's code."""
+    found = set()
+    for path in PACKAGE.rglob("*.py"):
+        if not path.relative_to(PACKAGE).as_posix().startswith(NOT_HERE):
+            nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            texts = (node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
+            found.update(text for text in texts if CODE.fullmatch(text))
+    return found - NOT_CODES
+
+
+def golden_codes() -> set[str]:
+    texts = (path.read_text(encoding="utf-8") for path in FOLDER.glob("*.txt"))
+    return {code for text in texts for code in re.findall(r"^(?:error|warning)\[([a-z0-9-]+)\]", text, re.M)}
+
+
+def test_every_code_has_a_golden() -> None:
+    missing = emitted_codes() - golden_codes() - {"no-spec"}  # that one is told by the commands: tests/cli
+    assert not missing, f"no golden in tests/faults shows {sorted(missing)}"
+
+
+def test_every_golden_shows_a_place_and_belongs_to_a_case() -> None:
+    cases = {path.stem for path in FOLDER.glob("*.abl")} | MADE.keys()
+    assert {path.stem for path in FOLDER.glob("*.txt")} == cases

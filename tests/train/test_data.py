@@ -1,0 +1,393 @@
+"""Blocks of tokens: where they come from, what is kept of them, in which order they go to the model."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ablc.train.baselines import baselines
+from ablc.train.corpus import Corpus, builtin_corpus
+from ablc.train.data import Data, DataError, load_data, reachable
+from ablc.train.tokenizer import Encoder, builtin_tokenizer
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ABLC_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture
+def warm(shared: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache that the tests with the real corpus share, so that its texts are tokenised once."""
+    monkeypatch.setenv("ABLC_CACHE", str(shared))
+    return shared
+
+
+@pytest.fixture(scope="module")
+def corpus(shared: Path) -> Corpus:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ABLC_CACHE", str(shared))
+        return builtin_corpus()
+
+
+@pytest.fixture(scope="module")
+def tokenizer(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    builtin_tokenizer(corpus, 300).save(str(path))
+    return path
+
+
+TRAIN = [f"line {number * 7919 % 1009} of the text, é\n" for number in range(400)]
+VALIDATION = [f"line {number * 31} of another text\n" for number in range(60)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "train.txt").write_text("".join(TRAIN))
+    (path / "validation.txt").write_text("".join(VALIDATION))
+    return path
+
+
+def stdlib(**changes: Any) -> Data:
+    arguments: dict[str, Any] = {"tokenizer": "builtin", "base_model": "owner/model", "vocab_size": 4096}
+    return load_data("stdlib", **arguments | {"block_size": 128, "eval_blocks": 64} | changes)
+
+
+def local(folder: Path, tokenizer: Path, **changes: Any) -> Data:
+    arguments: dict[str, Any] = {"tokenizer": str(tokenizer), "base_model": "owner/model", "vocab_size": 300}
+    return load_data(str(folder), **arguments | {"block_size": 16, "eval_blocks": None} | changes)
+
+
+def test_blocks_are_the_documents_with_an_end_after_each(warm: Path, corpus: Corpus) -> None:
+    data = stdlib(eval_blocks=None)
+    made = builtin_tokenizer(corpus, 4096)
+    ids = [number for document in corpus.validation for number in [*made.encode(document.text).ids, 0]]
+    count = len(ids) // 128
+    assert data.validation.shape == (count, 128)
+    assert data.validation.dtype == data.train.dtype == np.uint16
+    assert data.validation.ravel().tolist() == ids[: count * 128]
+    assert data.manifest["tokens"]["validation"] == len(ids)
+    assert data.bytes_per_token == sum(len(d.text.encode()) for d in corpus.validation) / len(ids)
+    assert data.manifest["hash"] == corpus.manifest.hash
+    assert json.loads(json.dumps(data.manifest)) == data.manifest
+
+
+def test_baselines_of_the_real_corpus_are_of_the_known_size(warm: Path) -> None:
+    found = stdlib().baselines
+    assert 6.2 < found.unigram < 7
+    assert 4 < found.bigram < 5.2
+
+
+def test_evaluation_blocks_are_evenly_spaced(warm: Path) -> None:
+    everything, some = stdlib(eval_blocks=None).validation, stdlib(eval_blocks=7).validation
+    expected = [number * len(everything) // 7 for number in range(7)]
+    assert np.array_equal(some, everything[expected])
+    assert np.array_equal(stdlib(eval_blocks=10**6).validation, everything)
+
+
+def test_second_load_is_mapped_quick_and_equal(warm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = stdlib()
+    monkeypatch.setattr(Encoder, "encode", None)
+    start = time.perf_counter()
+    second = stdlib()
+    assert time.perf_counter() - start < 1
+    assert same(first, second)
+    assert isinstance(second.train, np.memmap)
+    assert not second.train.flags.writeable
+
+
+def same(a: Data, b: Data) -> bool:
+    tokens = np.array_equal(a.train, b.train) and np.array_equal(a.validation, b.validation)
+    return tokens and (a.manifest, a.bytes_per_token, a.baselines) == (b.manifest, b.bytes_per_token, b.baselines)
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "nothing": lambda path: path.write_bytes(b""),
+    "garbage": lambda path: path.write_bytes(b"\x93NUMPY\x01\x00\xff{"),
+    "a list": lambda path: path.write_bytes(b"[]"),
+    "missing": Path.unlink,
+    "one bit": flip,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", ["train.npy", "validation.npy", "index.json", "baselines-16-None-300.json"])
+def test_a_damaged_cache_is_made_again(folder: Path, tokenizer: Path, cache: Path, name: str, damage: str) -> None:
+    first = local(folder, tokenizer)
+    (entry,) = (cache / "data").rglob(name)
+    intact = entry.read_bytes()
+    DAMAGES[damage](entry)
+    assert same(local(folder, tokenizer), first)
+    assert entry.read_bytes() == intact
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(
+    folder: Path, tokenizer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = local(folder, tokenizer)
+    monkeypatch.setenv("ABLC_CACHE", str(tokenizer / "below-a-file"))
+    assert same(local(folder, tokenizer), first)
+
+
+def test_two_processes_at_once(tmp_path: Path, cache: Path, warm: Path) -> None:
+    script = (
+        "import hashlib; from ablc.train.data import load_data;"
+        "d = load_data('stdlib', tokenizer='builtin', base_model='', vocab_size=512, block_size=64, eval_blocks=8);"
+        "print(hashlib.sha256(d.train.tobytes() + d.validation.tobytes()).hexdigest(), d.baselines)"
+    )
+    env = os.environ | {"ABLC_CACHE": str(cache)}
+    command = [sys.executable, "-c", script]
+    both = [subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    printed = [process.communicate(timeout=60)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert printed[0] == printed[1] != ""
+    left = [path.name for path in cache.rglob("*") if path.is_file()]
+    assert sorted(left) == sorted(set(left)), "each file once"
+    assert not [name for name in left if name.startswith(".")]
+
+
+def blocks(count: int) -> Data:
+    """Data whose block number n is (n, n)."""
+    train = np.repeat(np.arange(count, dtype=np.uint16)[:, None], 2, axis=1)
+    return Data(train, train, count, {}, 1.0, baselines(train, train, count))
+
+
+def test_a_batch_depends_on_seed_and_step_alone() -> None:
+    first, second = blocks(50), blocks(50)
+    later = first.batch(9, seed=3, batch_size=8)
+    for step in (0, 5, 2):
+        second.batch(step, seed=4, batch_size=3)
+    np.random.seed(0)
+    assert np.array_equal(second.batch(9, seed=3, batch_size=8), later)
+    assert later.shape == (8, 2) and later.dtype == np.int64
+    assert not np.array_equal(first.batch(9, seed=4, batch_size=8), later)
+
+
+def test_the_order_is_the_same_in_every_version() -> None:
+    assert blocks(10).batch(0, seed=0, batch_size=10)[:, 0].tolist() == GOLDEN_ORDER
+
+
+GOLDEN_ORDER = [0]
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 50, 64])
+def test_an_epoch_has_every_block_once(batch_size: int) -> None:
+    data = blocks(50)
+    steps = math.ceil(150 / batch_size)
+    seen = np.concatenate([data.batch(step, seed=1, batch_size=batch_size)[:, 0] for step in range(steps)])
+    epochs = seen[:150].reshape(3, 50)
+    assert np.array_equal(np.sort(epochs, axis=1), np.tile(np.arange(50), (3, 1)))
+    assert not np.array_equal(epochs[0], epochs[1])
+
+
+@pytest.mark.parametrize("wrong", [{"step": -1}, {"seed": -1}, {"batch_size": 0}])
+def test_no_batch_of_negative_numbers(wrong: dict[str, int]) -> None:
+    arguments = {"step": 0, "seed": 0, "batch_size": 1} | wrong
+    with pytest.raises(ValueError):
+        blocks(5).batch(arguments["step"], seed=arguments["seed"], batch_size=arguments["batch_size"])
+
+
+def brute_baselines(train: list[list[int]], validation: list[list[int]], size: int) -> tuple[float, float]:
+    tokens = Counter(token for block in train for token in block)
+    pairs = Counter(pair for block in train for pair in zip(block, block[1:], strict=False))
+    alone, paired = [], []
+    for before, after in (pair for block in validation for pair in zip(block, block[1:], strict=False)):
+        one = (tokens[after] + 1) / (sum(tokens.values()) + size)
+        total = sum(count for (first, _), count in pairs.items() if first == before)
+        kinds = sum(first == before for first, _ in pairs)
+        alone.append(one)
+        paired.append((pairs[before, after] + kinds * one) / (total + kinds) if kinds else one)
+    return tuple(-sum(map(math.log, shares)) / len(shares) for shares in (alone, paired))
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
+@pytest.mark.parametrize("size", [9, 60_000])
+def test_baselines_are_those_counted_by_hand(dtype: type, size: int) -> None:
+    generator = np.random.default_rng(0)
+    train = generator.integers(0, 6, (20, 8)).astype(dtype)
+    validation = generator.integers(0, 9, (5, 8)).astype(dtype)
+    validation[0, 3:5] = size - 1
+    found = baselines(train, validation, size)
+    expected = brute_baselines(train.tolist(), validation.tolist(), size)
+    assert (found.unigram, found.bigram) == pytest.approx(expected)
+
+
+def test_bigram_shares_add_up_to_one() -> None:
+    train = np.array([[0, 1, 2, 0, 1, 3, 3, 3]], np.uint16)
+    for before in range(5):
+        losses = [baselines(train, np.array([[before, after]], np.uint16), 5).bigram for after in range(5)]
+        assert sum(math.exp(-loss) for loss in losses) == pytest.approx(1)
+
+
+def test_a_folder_is_its_lines_with_their_ends(folder: Path, tokenizer: Path) -> None:
+    from tokenizers import Tokenizer
+
+    data = local(folder, tokenizer)
+    made = Tokenizer.from_file(str(tokenizer))
+    ids = [number for line in TRAIN for number in made.encode(line).ids]
+    count = len(ids) // 16
+    assert data.train.ravel().tolist() == ids[: count * 16]
+    assert made.decode(data.validation.ravel().tolist()) in "".join(VALIDATION)
+    assert data.manifest["name"] == str(folder)
+
+
+def test_json_lines_of_the_same_texts_have_the_same_hash(folder: Path, tokenizer: Path, tmp_path: Path) -> None:
+    other = tmp_path / "lines"
+    other.mkdir()
+    for part, texts in (("train", TRAIN), ("validation", VALIDATION)):
+        rows = [json.dumps({"id": number, "body": text}) for number, text in enumerate(texts)]
+        (other / f"{part}.jsonl").write_text("\n".join(rows))
+    first, second = local(folder, tokenizer), local(other, tokenizer)
+    assert second.manifest["hash"] == first.manifest["hash"]
+    assert np.array_equal(first.train, second.train)
+    (folder / "validation.txt").write_text("".join(VALIDATION[1:]))
+    assert local(folder, tokenizer).manifest["hash"] != first.manifest["hash"]
+
+
+def pretrained(tokenizer: Path, folder: Path) -> Path:
+    """A model's folder whose tokenizer would cut and fill up whatever it is given."""
+    from transformers import PreTrainedTokenizerFast
+
+    made = PreTrainedTokenizerFast(tokenizer_file=str(tokenizer), eos_token="<|endoftext|>", pad_token="<|endoftext|>")
+    made.backend_tokenizer.enable_truncation(8)
+    made.backend_tokenizer.enable_padding(length=64)
+    made.save_pretrained(folder)
+    return folder
+
+
+def test_the_tokenizer_of_a_base_model(folder: Path, tokenizer: Path, tmp_path: Path) -> None:
+    model = pretrained(tokenizer, tmp_path / "model")
+    data = local(folder, Path("base"), base_model=str(model))
+    assert same(data, local(folder, model, tokenizer="base", base_model=str(model)))
+    direct = local(folder, tokenizer)
+    assert np.array_equal(data.train, direct.train)
+    assert data.manifest["tokenizer"]["hash"] == direct.manifest["tokenizer"]["hash"]
+
+
+def write(folder: Path, **files: str | bytes) -> Path:
+    folder.mkdir()
+    for name, content in files.items():
+        data = content.encode() if isinstance(content, str) else content
+        (folder / name.replace("__", ".")).write_bytes(data)
+    return folder
+
+
+FOLDERS: dict[str, tuple[dict[str, str | bytes], str]] = {
+    "nothing": ({}, "can't be loaded"),
+    "one part": ({"corpus__txt": "x\n"}, "no validation part"),
+    "empty part": ({"train__txt": "", "validation__txt": "x\n" * 99}, "train part has 0 tokens"),
+    "short part": ({"train__txt": "x\n" * 99, "validation__txt": "x\n"}, "validation part has 2 tokens"),
+    "two columns": ({f"{p}__jsonl": '{"a": "x", "b": "y"}\n' for p in ("train", "validation")}, "no column `text`"),
+    "broken": ({f"{p}__jsonl": '{"a": "x' for p in ("train", "validation")}, "can't be read"),
+    "latin": ({"train__txt": b"\xe9\n", "validation__txt": "x\n"}, "can't be read"),
+}
+
+
+@pytest.mark.parametrize("case", FOLDERS)
+def test_a_folder_that_is_no_data_says_why(tmp_path: Path, tokenizer: Path, case: str) -> None:
+    files, sentence = FOLDERS[case]
+    with pytest.raises(DataError, match=sentence) as error:
+        local(write(tmp_path / "data", **files), tokenizer)
+    assert error.value.help
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"block_size": 10**7}, "less than a block of 10,000,000"),
+        ({"block_size": 1}, "nothing to predict"),
+        ({"eval_blocks": 0}, "score nothing"),
+        ({"vocab_size": 299}, "has 300 tokens, the model's vocabulary 299"),
+        ({"tokenizer": "./none.json"}, "doesn't exist"),
+        ({"tokenizer": __file__}, "isn't a tokenizer.json"),
+        ({"tokenizer": "base", "base_model": "./none"}, "no tokenizer that can be loaded"),
+    ],
+)
+def test_what_does_not_fit_says_why(folder: Path, tokenizer: Path, changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(DataError, match=sentence) as error:
+        local(folder, tokenizer, **changes)
+    assert error.value.help
+
+
+def test_a_missing_folder_and_a_file(folder: Path, tokenizer: Path) -> None:
+    for path, sentence in ((folder / "none", "there is no folder"), (folder / "train.txt", "is a file")):
+        assert not reachable(str(path))[0]
+        with pytest.raises(DataError, match=sentence):
+            local(path, tokenizer)
+
+
+@pytest.fixture(params=["refuses", "hangs", "offline"])
+def no_hub(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A hub that refuses to talk, one that never answers, and one that we may not ask."""
+    from huggingface_hub import constants
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        if request.param == "refuses":
+            server.close()
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", request.param == "offline")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        yield request.param
+
+
+def test_without_a_network_it_says_so_within_seconds(no_hub: str, folder: Path, tokenizer: Path) -> None:
+    start = time.perf_counter()
+    with pytest.raises(DataError, match="data set `owner/set` can't be had") as error:
+        local(Path("owner/set:config"), tokenizer)
+    assert 'train.data = "stdlib"' in error.value.help
+    assert ("HF_HUB_OFFLINE" in error.value.message) == (no_hub == "offline")
+    found, why = reachable("owner/set")
+    assert not found and why
+    with pytest.raises(DataError, match="tokenizer of `owner/model` can't be had"):
+        local(folder, tokenizer, tokenizer="base")
+    assert time.perf_counter() - start < 15
+    assert reachable("stdlib")[0] and reachable(str(folder))[0]
+
+
+@pytest.mark.parametrize("no_hub", ["refuses"], indirect=True)
+def test_a_hub_data_set_loaded_before_needs_no_network(
+    no_hub: str, folder: Path, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+    from datasets.packaged_modules.text.text import Text
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "sets")
+    parts = {part: str(folder / f"{part}.txt") for part in ("train", "validation")}
+    names = {"repo_id": "Owner/MySet", "dataset_name": "my_set", "config_name": "small", "hash": "abc"}
+    Text(cache_dir=str(tmp_path / "sets"), data_files=parts, keep_linebreaks=True, **names).download_and_prepare()
+    assert reachable("Owner/MySet:small")[0] and not reachable("Owner/MySet:large")[0]
+    data = local(Path("Owner/MySet:small"), tokenizer)
+    direct = local(folder, tokenizer)
+    assert np.array_equal(data.train, direct.train)
+    assert data.manifest["hash"] == direct.manifest["hash"]
+    assert (data.manifest["dataset"], data.manifest["config"]) == ("Owner/MySet", "small")
+    assert data.manifest["fingerprint"]
