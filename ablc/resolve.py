@@ -94,7 +94,8 @@ class _Resolver:
         if bracketed and len(bracketed) < len(targets):
             bare = next(target for target in targets if target.layers is None)
             message = "either all slots of a list have layers or none has: this reads as what it isn't"
-            help = f"write {bare.slot.name}[…] too, or two statements"
+            single = bare.slot.name in slots_of(self.original.blueprint).single
+            help = "write two statements" if single else f"write {bare.slot.name}[…] too, or two statements"
             self.faults.append(Fault("mixed-brackets", message, statement.span(bare), help))
             return []
         resolved = [(target, self._layers(statement, target)) for target in targets]

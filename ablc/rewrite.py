@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ablc.blueprint import Group, Node, Part, leaves, size, slot_size
+from ablc.blueprint import Group, Node, Part, Tied, leaves, size, slot_size
 from ablc.faults import Fault
 from ablc.ops import Refusal, operation
 from ablc.slots import slots_in
@@ -52,6 +52,7 @@ def rewrite(original: Node, edits: Sequence[tuple[int, Edit]], faults: list[Faul
     for number, edit in edits:
         try:
             node = _put(fold.node, original, edit)
+            _check_ties(node, original)
         except Refusal as refusal:
             faults.append(_refused(edit, refusal, original))
         except _WholeIsGone as gone:
@@ -82,6 +83,17 @@ def _put_part(now: Part, part: Part, edit: Edit, path: str) -> Part:
             raise _WholeIsGone(part.slots[0], inner)
         return replace(now, node=_put(now.node, part.node, edit, inner))
     return now
+
+
+def _check_ties(node: Node, original: Node) -> None:
+    """What another part borrows its weight from must stay what it is."""
+    if not isinstance(node, Group) or not isinstance(original, Group):
+        return
+    borrowed = {part.node.to: part.slot for part in original.parts if isinstance(part.node, Tied)}
+    for now, before in zip(node.parts, original.parts, strict=True):
+        if before.path in borrowed and now.node != before.node:
+            message = f"`{borrowed[before.path]}` is tied to `{before.slot}`, which must stay a table as it is"
+            raise Refusal(message, "untie them: model = …(tie_word_embeddings = false)")
 
 
 def _record(fold: _Fold, number: int, edit: Edit, node: Node) -> None:

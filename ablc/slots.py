@@ -28,7 +28,8 @@ class Slots:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return (*self.single, *self.layered)
+        """All of them, in the order that a token meets them."""
+        return (*self.single[:1], *self.layered, *self.single[1:])
 
 
 def slots_of(blueprint: Blueprint) -> Slots:
