@@ -7,9 +7,9 @@ import gc
 
 def main() -> None:
     gc.disable()  # most commands are short and build trees; those that train turn it on again
-    from ablc.cli import run
+    from ablc.cli import start
 
-    run()
+    start()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import sys
 from ablc.cli.app import app
 
 
-def run() -> None:
+def start() -> None:
     """The entry point. Exit codes: 0 clean, 1 findings, 2 wrong use or an invalid spec, 130 interrupted."""
     try:
         app()

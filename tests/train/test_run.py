@@ -1,0 +1,296 @@
+"""`ablc run` as a user meets it: what it records, how it ends, and what it refuses before it begins."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import ablc
+from ablc.cli import run as command
+from ablc.patching.patch import shapes_of
+from ablc.planning import Plan
+from ablc.train.loop import Diverged
+
+ROOT = Path(__file__).parents[2]
+SPEC = """\
+name = "small"
+model = "EleutherAI/pythia-14m"(hidden_size = 64, intermediate_size = 64, num_hidden_layers = 2)
+attention[0] = none
+mlp = lora(8)
+train.scale = "1/2"
+train.block_size = 32
+train.batch_size = 4
+train.eval_blocks = 4
+train.eval_every = 2
+train.warmup_steps = 0
+"""
+Run = Callable[..., int]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache for all: the corpus is tokenised once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def run(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """`ablc run small.abl FLAGS` in an empty folder, in this process; gives the exit code."""
+    monkeypatch.setenv("ABLC_CACHE", str(cache))
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.abl").write_text(SPEC)
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def started(path: str = "small.abl", **flags: Any) -> int:
+        defaults = {"recipe": "local", "steps": 4, "seed": None, "scale": None, "out": Path("out"), "wandb": "off"}
+        return command.run_command(path, settings=flags.pop("settings", []), **{**defaults, **flags})
+
+    yield started
+    signal.signal(signal.SIGTERM, handler)
+
+
+def facts(folder: Path | str = "out") -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((Path(folder) / "run.json").read_text())
+    return loaded
+
+
+def metrics(folder: Path | str = "out") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_the_record(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(seed=3) == 0
+    said = facts()
+    full = ablc.plan(ablc.load("small.abl"))
+    trained = Plan.from_json(json.loads(Path("out/plan.json").read_text()))
+    assert said["status"] == "finished"
+    assert (said["spec_params"], said["fingerprint"]) == (ablc.count(full).params, full.fingerprint)
+    assert (said["params"], said["trained_fingerprint"]) == (ablc.count(trained).params, trained.fingerprint)
+    assert said["params"] < said["spec_params"] == said["spec_trainable"]
+    assert (said["seed"], said["recipe"], said["scale"]) == (3, "local", "1/2")
+    assert said["settings"]["lr"] == 3e-3 and said["settings"]["init"] == "normal"
+    assert len(said["data"]["hash"]) == 64
+    assert said["baselines"]["bigram"] < said["baselines"]["unigram"]
+    evaluated = [entry for entry in metrics() if "eval_loss" in entry]
+    assert [entry["step"] for entry in evaluated] == [0, 2, 4]
+    assert said["final"] == {key: evaluated[-1][key] for key in ("step", "eval_loss", "perplexity")}
+    assert said["best"]["eval_loss"] == min(entry["eval_loss"] for entry in evaluated)
+    assert [entry["step"] for entry in metrics()] == [0, 1, 2, 3, 4]
+    assert Path("out/spec.abl").read_text() == SPEC
+    environment = json.loads(Path("out/environment.json").read_text())
+    assert environment["packages"]["torch"] == torch.__version__
+    out = capsys.readouterr().out
+    assert "recipe local: as you chose" in out
+    assert "trains a proxy at 1/2 of the width" in out
+    assert "a unigram model of the same data" in out
+
+
+def test_the_weights_are_those_of_the_planned_model(run: Run) -> None:
+    assert run() == 0
+    trained = Plan.from_json(json.loads(Path("out/plan.json").read_text()))
+    weights = load_file("out/model.safetensors")
+    assert {name: tuple(tensor.shape) for name, tensor in weights.items()} == shapes_of(trained.blueprint)
+    model = ablc.build(trained)
+    model.load_state_dict(weights)
+
+
+def test_two_runs_of_one_seed_are_equal_to_the_last_bit(run: Run) -> None:
+    assert run(out=Path("one")) == run(out=Path("two")) == 0
+    strip = [
+        [{k: v for k, v in entry.items() if k != "tokens_per_second"} for entry in metrics(f)] for f in ("one", "two")
+    ]
+    assert strip[0] == strip[1]
+    one, two = (load_file(f"{folder}/model.safetensors") for folder in ("one", "two"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_settings_from_all_sides(run: Run) -> None:
+    Path("mine.abl").write_text("train.lr = 1e-3\ntrain.batch_size = 2\ntrain.epochs = 9\n")
+    assert run(recipe="mine.abl", steps=2, settings=["train.lr=5e-4", "train.init=product", "eval_every=null"]) == 0
+    said = facts()
+    assert said["recipe"] == "mine.abl"
+    settings = said["settings"]
+    assert (settings["lr"], settings["init"], settings["steps"], settings["epochs"]) == (5e-4, "product", 2, None)
+    assert settings["batch_size"] == 4  # the spec's own is stronger than the recipe's
+
+
+def test_epochs_say_how_long(run: Run) -> None:
+    assert run(steps=None, settings=["train.epochs=0.0001", "train.batch_size=32"]) == 0
+    assert facts()["steps"] == 1
+
+
+def test_a_directory_of_its_own_for_each_run(run: Run) -> None:
+    assert run(out=None, steps=1) == run(out=None, steps=1) == 0
+    assert facts("runs/small/local-seed0")["status"] == facts("runs/small/local-seed0-2")["status"] == "finished"
+
+
+def test_divergence_is_recorded(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(settings=["train.lr=1e30", "train.clip=0"], steps=8) == 1
+    said = facts()
+    assert said["status"] == "diverged"
+    assert said["diverged_at"] <= 8
+    assert said["final"]["step"] < said["diverged_at"]
+    assert not Path("out/model.safetensors").exists()
+
+
+def test_a_failure_leaves_its_record(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+
+    monkeypatch.setattr("ablc.train.runner._train", broken)
+    assert run() == 1
+    assert facts()["status"] == "failed"
+    assert "out of memory" in capsys.readouterr().err
+
+
+def refusals() -> dict[str, tuple[dict[str, Any], str]]:
+    return {
+        "recipe": ({"recipe": "locl"}, "did you mean `local`?"),
+        "key": ({"settings": ["train.lrr=1"]}, "did you mean `lr`?"),
+        "no value": ({"settings": ["train.lr"]}, "it is written train.lr=1e-4"),
+        "value": ({"settings": ["train.lr=-1"]}, "train.lr: "),
+        "word": ({"settings": ["train.schedule=linar"]}, "train.schedule: "),
+        "scale": ({"scale": "1/3"}, "scales that fit"),
+        "how long": ({"steps": None, "settings": ["train.steps=null"]}, "how long to train"),
+        "data": ({"settings": ['train.data="./nowhere"']}, "there is no folder"),
+        "block": ({"settings": ["train.block_size=100_000_000"]}, "less than a block"),
+        "wandb": ({"wandb": "on"}, "--wandb is online, offline or off"),
+        "missing": ({"path": "nowhere.abl"}, "can't be read"),
+    }
+
+
+@pytest.mark.parametrize("case", refusals())
+def test_refused_before_anything_is_trained(case: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    flags, sentence = refusals()[case]
+    assert run(**flags) == 2
+    err = capsys.readouterr().err
+    assert sentence in err
+    assert "Traceback" not in err
+    assert not Path("out").exists()
+
+
+def test_a_taken_directory_is_refused_and_stays_as_it_was(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(steps=1) == 0
+    before = Path("out/run.json").read_bytes()
+    assert run(steps=1) == 2
+    assert "holds a run already" in capsys.readouterr().err
+    assert Path("out/run.json").read_bytes() == before
+
+
+def test_a_directory_that_cant_be_written(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").write_text("")
+    assert run(out=Path("file/out")) == 2
+    assert "can't be written" in capsys.readouterr().err
+
+
+def test_a_family_names_its_variants(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("sweep.abl").write_text(SPEC.replace("lora(8)", "lora(r)") + "vary r = 3, 2\n")
+    assert run("sweep.abl") == 2
+    assert "run one: sweep.abl@r=3, sweep.abl@r=2" in capsys.readouterr().err
+    assert run("sweep.abl@r=2", steps=1, scale="1/4") == 0
+    assert facts()["variant"] == "r=2"
+    assert "ranks 2, 3 all become 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("device", "can_be_had", "chosen"), [("cpu", True, "local"), ("cuda", False, "local"), ("cuda", True, "wikitext2")]
+)
+def test_the_recipe_of_a_machine(device: str, can_be_had: bool, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ablc.train.data.reachable", lambda name: (can_be_had, "the hub doesn't answer"))
+    name, why = command._choose_recipe(device)
+    assert name == chosen
+    assert "--recipe" in why
+    assert ("the hub doesn't answer" in why) == (device == "cuda" and not can_be_had)
+
+
+class TestWandb:
+    def test_offline_needs_no_account_and_no_network(self, run: Run) -> None:
+        assert run(wandb="offline", steps=2) == 0
+        assert list(Path("out").glob("wandb/offline-run-*/*.wandb"))
+
+    @pytest.mark.parametrize("broken", ["init", "log"])
+    def test_its_failure_costs_the_run_nothing(
+        self, broken: str, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        import wandb
+
+        class Mirror:
+            summary: ClassVar[dict[str, Any]] = {}
+
+            def log(self, *args: Any, **kwargs: Any) -> None:
+                raise wandb.Error("service is gone")
+
+            def finish(self, **kwargs: Any) -> None: ...
+
+        def init(**kwargs: Any) -> Mirror:
+            if broken == "init":
+                raise wandb.Error("api key is wrong")
+            return Mirror()
+
+        monkeypatch.setattr(wandb, "init", init)
+        assert run(wandb="online", steps=2) == 0
+        assert facts()["status"] == "finished"
+        assert len(metrics()) == 3
+        assert capsys.readouterr().out.count("wandb stopped") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_an_interrupted_process_leaves_its_record_intact(number: signal.Signals, cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "small.abl").write_text(SPEC)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ablc", "run", "small.abl", "--recipe", "local", "--steps", "100000", "--out", "out"],
+        cwd=tmp_path,
+        env={**os.environ, "ABLC_CACHE": str(cache)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    lines = tmp_path / "out" / "metrics.jsonl"
+    deadline = time.monotonic() + 90
+    while not (lines.exists() and lines.read_text().count("\n") > 5) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    said = facts(tmp_path / "out")
+    assert said["status"] == "interrupted"
+    assert said["final"]["eval_loss"] > 0
+    recorded = metrics(tmp_path / "out")
+    assert [entry["step"] for entry in recorded] == list(range(len(recorded)))
+
+
+@pytest.mark.slow
+def test_the_real_size_trains_on_local_data(cache: Path, tmp_path: Path) -> None:
+    """All 220 million parameters of spec 18, with a vocabulary of 50,304."""
+    command_line = [sys.executable, "-m", "ablc", "run", str(ROOT / "specs" / "18.abl"), "--recipe", "local"]
+    command_line += ["--scale", "full", "--steps", "2", "--out", "out"]
+    command_line += ["--set", "train.block_size=64", "--set", "train.eval_blocks=2", "--set", "train.batch_size=2"]
+    environment = {**os.environ, "ABLC_CACHE": str(cache)}
+    done = subprocess.run(command_line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = facts(tmp_path / "out")
+    assert said["params"] == said["spec_params"] == 220_353_704
+    assert said["scale"] == "full"
+    assert said["fingerprint"] == said["trained_fingerprint"]
+    assert said["data"]["tokenizer"]["size"] == 50_304
+    assert len(metrics(tmp_path / "out")) == 3
+
+
+def test_diverged_says_which_step() -> None:
+    assert str(Diverged(7, "loss")) == "the loss of step 7 isn't finite"
