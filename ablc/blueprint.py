@@ -252,7 +252,8 @@ def flops(node: Node, length: int) -> int:
     """Matrix-multiply FLOPs of a forward pass per token at a sequence of `length` tokens, two per multiply-add.
 
     What torch's FlopCounterMode counts: projections, and for an attention Q Kᵀ and its product with V over the full
-    length × length square, as eager attention computes it. Norms, activations and rotations count nothing.
+    length × length square, as eager attention computes it. Norms, activations and rotations count nothing (older
+    versions of transformers form the angles of the rotation by a small matrix product, which torch then counts).
     """
     match node:
         case Linear(inputs, outputs, _) | Tied(_, inputs, outputs):

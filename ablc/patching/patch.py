@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import cache_utils
 
 from ablc.blueprint import Blueprint, Group, Node, Weight
 from ablc.compare import compare
@@ -69,19 +70,19 @@ def _set(model: nn.Module, path: str, module: nn.Module) -> None:
 def _adapt_cache(model: Any, blueprint: Blueprint) -> None:
     """Tell the KV cache which layers have no attention.
 
-    Without this `DynamicCache` reads its length off layer 0: with no attention there, `generate` goes silently
-    wrong on padded batches. `reuse` gives a layer an empty place in the cache; with no attention anywhere there is
-    nothing to cache.
+    Without this `DynamicCache` reads its length off layer 0: with no attention there, `generate` goes silently wrong on
+    padded batches. `reuse` gives a layer an empty place in the cache. Where there is no attention anywhere, nothing is
+    cached; nor where layer 0 has none and transformers is too old to know of empty places.
     """
     alive = [_has_attention(node) for node in blueprint.layers]
     if all(alive):
         return
-    if any(alive):
+    if any(alive) and hasattr(cache_utils, "DummyLayer"):
         model.config.kv_sharing_modes = [None if there else "reuse" for there in alive]
-        return
-    model.config.use_cache = False
-    if getattr(model, "generation_config", None) is not None:
-        model.generation_config.use_cache = False
+    elif not alive[0]:
+        model.config.use_cache = False
+        if getattr(model, "generation_config", None) is not None:
+            model.generation_config.use_cache = False
 
 
 def _has_attention(node: Node) -> bool:

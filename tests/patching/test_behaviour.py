@@ -89,12 +89,22 @@ class TestGeneration:
 
     def test_static_cache(self, family: str, statement: str) -> None:
         model = self.model(family, statement)
-        if statement in ("attention = none", "layer = none"):
-            assert not model.config.use_cache  # nothing to cache
+        if not model.config.use_cache:
+            assert "0" in statement or statement in ("attention = none", "layer = none")  # nothing to cache
             return
         ids, mask = left_padded()
         cache = StaticCache(config=model.config, max_cache_len=20)
         assert torch.equal(generate(model, ids, mask, past_key_values=cache), greedy(model, ids, 6, mask))
+
+
+@pytest.mark.parametrize("statement", ["attention[0] = none", "layer[:2] = none", "attention = none"])
+def test_an_older_transformers_generates_right_too(statement: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the cache knew of layers without a place in it."""
+    monkeypatch.delattr("transformers.cache_utils.DummyLayer", raising=False)
+    model = ablc.build(plan_of(NEOX + statement), seed=1).eval()
+    assert getattr(model.config, "kv_sharing_modes", None) is None
+    ids, mask = left_padded()
+    assert torch.equal(generate(model, ids, mask), greedy(model, ids, 6, mask))
 
 
 @pytest.mark.parametrize("family", sorted(BASES))
