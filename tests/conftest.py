@@ -11,7 +11,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-goldens", action="store_true", help="rewrite the golden files of tests/faults and tests/cli")
+    parser.addoption("--update-goldens", action="store_true", help="rewrite the golden files")
 
 
 @pytest.fixture

@@ -110,7 +110,7 @@ def test_made_case_is_told_as_in_its_golden(
 
 def emitted_codes() -> set[str]:
     """Every text in the code that is spelled as a fault's code."""
-    found = set()
+    found: set[str] = set()
     for path in PACKAGE.rglob("*.py"):
         if not path.relative_to(PACKAGE).as_posix().startswith(NOT_HERE):
             nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))

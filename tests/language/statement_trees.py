@@ -30,7 +30,8 @@ def _float(whole: int, fraction: str, exponent: int | None) -> tree.Float:
 
 words = st.builds(lambda name: tree.Word(*AT, name), names)
 integers = st.builds(_integer, st.integers(0, 10**20), st.booleans())
-floats = st.builds(_float, st.integers(0, 999), st.from_regex(r"[0-9]{1,4}", fullmatch=True), st.none() | st.integers(-20, 20))
+digits = st.from_regex(r"[0-9]{1,4}", fullmatch=True)
+floats = st.builds(_float, st.integers(0, 999), digits, st.none() | st.integers(-20, 20))
 strings = st.builds(lambda text: tree.String(*AT, text), texts)
 leaves = st.one_of(words, integers, floats, strings)
 

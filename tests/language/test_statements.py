@@ -7,7 +7,7 @@ from dataclasses import FrozenInstanceError
 import pytest
 from lark import Lark
 
-from ablc.faults import Fault, Source
+from ablc.faults import Fault, Source, render
 from ablc.language import tree
 from ablc.language.parse import grammar_text, parse
 from ablc.language.printer import show
@@ -33,8 +33,9 @@ def test_the_grammar_has_no_conflict() -> None:
 
 
 def test_strict_would_tell_of_a_conflict() -> None:
-    with pytest.raises(Exception, match="(?i)collision|conflict"):
-        Lark(grammar_text() + '\nSECOND: "names" | "name"\nTHIRD: /nam[es]+/\nextra: THIRD\n', parser="lalr", strict=True, start=["start", "extra"])
+    ambiguous = grammar_text().replace("?atom: INT", "?atom: OCTAL | INT") + "\nOCTAL: /0[0-7]*/\n"
+    with pytest.raises(Exception, match=r"(?i)collision"):
+        Lark(ambiguous, parser="lalr", strict=True)
 
 
 def test_a_statement_ends_at_a_newline_or_a_semicolon() -> None:
@@ -80,6 +81,13 @@ def test_places_count_lines_and_columns_after_crlf() -> None:
     assert (span.line, span.column, span.text) == (2, 3, "attention = full")
 
 
+def test_a_fault_in_a_file_with_crlf_looks_like_any_other() -> None:
+    one, other = (decode(f"mlp == none{end}".encode(), "t", []) for end in ("\r\n", "\n"))
+    assert one is not None and other is not None
+    assert [render(fault) for fault in faults_of(one.text)] == [render(fault) for fault in faults_of(other.text)]
+    assert "\r" not in one.text
+
+
 def test_a_mistake_in_one_statement_hides_none_of_the_others() -> None:
     faults: list[Fault] = []
     text = "mlp == none\nattention = full\nfreeze\nembedding = lora(8)\nmlp[3 = none\nlayer[0] = none"
@@ -113,8 +121,8 @@ KEYWORDS = ["name", "about", "model", "extends", "vary", "freeze", "train", "exp
 
 @pytest.mark.parametrize("word", [*KEYWORDS, "within", "of", "layer", "true"])
 def test_a_keyword_is_one_only_as_a_first_word(word: str) -> None:
-    text = f"vary {word} = {word}, 2\ntrain.{word} = {word}\nmlp[{word}:] = lora({word}, {word}={word})\nexpect {word}.{word} == {word}"
-    assert len(shown(text)) == 4
+    text = f"vary {word} = {word}, 2; train.{word} = {word}; mlp[{word}:] = lora({word}, {word}={word})"
+    assert len(shown(f"{text}; expect {word}.{word} == {word}")) == 4
 
 
 @pytest.mark.parametrize("word", KEYWORDS)

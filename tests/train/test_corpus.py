@@ -91,7 +91,7 @@ def test_hash_depends_on_content_alone(library: Path, tmp_path: Path) -> None:
     for path in sorted(library.iterdir(), reverse=True):
         (elsewhere / path.name).write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
     assert builtin_corpus(elsewhere).manifest.hash == first
-    (elsewhere / "m07.py").write_bytes(b"#" + (elsewhere / "m07.py").read_bytes())
+    (elsewhere / "m07.py").write_bytes((elsewhere / "m07.py").read_bytes().replace(b"self", b"cls_"))
     assert builtin_corpus(elsewhere).manifest.hash != first
 
 
@@ -192,7 +192,7 @@ def test_tokens_are_of_the_training_part_alone(library: Path) -> None:
     held_out = builtin_corpus(library).manifest.validation_units
     for path in library.iterdir():
         word = "heldout" if path.stem in held_out else "trained"
-        path.write_text(path.read_text() + f"\n{word} {word}\n")
+        path.write_text(path.read_text() + f"\nx {word}" * 20)
     corpus = builtin_corpus(library)
     assert corpus.manifest.validation_units == held_out
     made = builtin_tokenizer(corpus, 400)
@@ -240,7 +240,9 @@ def test_another_process_with_other_threads_makes_the_same(stdlib: Corpus, tmp_p
         "print(hashlib.sha256(builtin_tokenizer(c(), 4096).to_str().encode()).hexdigest())"
     )
     env = os.environ | {"ABLC_CACHE": str(tmp_path / "fresh"), "RAYON_NUM_THREADS": "1", "PYTHONHASHSEED": "7"}
-    other = subprocess.run([sys.executable, "-c", script], env=env, cwd=ROOT, capture_output=True, text=True, check=True)
+    other = subprocess.run(
+        [sys.executable, "-c", script], env=env, cwd=ROOT, capture_output=True, text=True, check=True
+    )
     here = builtin_tokenizer(stdlib, 4096).to_str()
     assert other.stdout.strip() == hashlib.sha256(here.encode()).hexdigest()
 
