@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ablc.api import load, load_family, loads, parse, plan
-    from ablc.counting import Count, count
     from ablc.faults import Fault, SpecError
     from ablc.patching import build, patch
     from ablc.planning import Plan
+    from ablc.planning.counting import Count, count
     from ablc.spec import Spec
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "ablc.api": ("load", "load_family", "loads", "parse", "plan"),
-    "ablc.counting": ("Count", "count"),
+    "ablc.planning.counting": ("Count", "count"),
     "ablc.faults": ("Fault", "SpecError"),
     "ablc.patching": ("build", "patch"),
     "ablc.planning": ("Plan",),

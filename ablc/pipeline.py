@@ -8,14 +8,14 @@ from functools import partial
 from pathlib import Path
 
 from ablc.faults import Fault, Source, Span, has_errors
-from ablc.gather import gather
 from ablc.language.read import read
-from ablc.original import find_original
 from ablc.planning import Plan, make_plan
-from ablc.resolve import resolve
-from ablc.settings import settings, variants
+from ablc.planning.verdicts import Verdict, decide
 from ablc.spec import Claim, Spec
-from ablc.verdicts import Verdict, decide
+from ablc.spec.gather import gather
+from ablc.spec.original import find_original
+from ablc.spec.resolve import resolve
+from ablc.spec.settings import settings, variants
 
 
 @dataclass(frozen=True)

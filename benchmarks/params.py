@@ -105,7 +105,7 @@ def timed(command: list[str]) -> float:
 
 def same_counts() -> None:
     """Stop unless both ways count the same."""
-    from ablc.measures import trainable
+    from ablc.blueprint.measures import trainable
     from ablc.pipeline import compile_file
 
     ours = [trainable(compile_file(path).variants[0].plan.blueprint) for path in SPECS]

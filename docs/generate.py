@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 from ablc.bases import builtin
+from ablc.blueprint.measures import params, trainable
+from ablc.blueprint.slots import slots_of
 from ablc.families import families, family
-from ablc.measures import params, trainable
 from ablc.ops import operation, operations
 from ablc.pipeline import compile_file
-from ablc.recipe import Recipe
 from ablc.recipes import builtin_recipes, load_recipe
-from ablc.slots import slots_of
+from ablc.spec.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ablc.cli.output import INVALID, compile_all, exit_code, nothing_given, print_fault, print_faults, say
-from ablc.verdicts import failure
+from ablc.planning.verdicts import failure
 
 
 def check_command(specs: list[Path], texts: list[str], model: str | None) -> int:

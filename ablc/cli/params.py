@@ -7,10 +7,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from ablc.blueprint.measures import flops_per_token, params, trainable
 from ablc.cli.output import INVALID, compile_all, exit_code, nothing_given, print_fault, print_faults, say, show_table
-from ablc.measures import flops_per_token, params, trainable
 from ablc.pipeline import Compiled, Planned
-from ablc.verdicts import Verdict, failure
+from ablc.planning.verdicts import Verdict, failure
 
 
 def params_command(specs: list[Path], texts: list[str], model: str | None, format: str, length: int) -> int:

@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ablc.blueprint.measures import (
+    flops_per_token,
+    kv_bytes_per_token,
+    optimizer_bytes,
+    params,
+    trainable,
+    weight_bytes,
+)
 from ablc.cli.output import INVALID, compile_all, exit_code, nothing_given, print_fault, print_faults, say, show_table
-from ablc.counting import Count, count
-from ablc.measures import flops_per_token, kv_bytes_per_token, optimizer_bytes, params, trainable, weight_bytes
 from ablc.pipeline import Planned
 from ablc.planning import Change, Plan
-from ablc.values import show_layers
-from ablc.verdicts import failure
+from ablc.planning.counting import Count, count
+from ablc.planning.verdicts import failure
+from ablc.spec.values import show_layers
 
 
 def plan_command(specs: list[Path], texts: list[str], model: str | None, format: str, length: int, layers: bool) -> int:

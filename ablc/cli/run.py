@@ -8,16 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ablc.blueprint.measures import params, slot_params, trainable
+from ablc.blueprint.slots import slots_of
 from ablc.cli.output import CLEAN, FINDINGS, INVALID, print_fault, print_faults, say, show_table
 from ablc.faults import Fault, SpecError
-from ablc.measures import params, slot_params, trainable
 from ablc.pipeline import compile_file
 from ablc.planning import Plan
-from ablc.proxy import ScaleProblem, merged_ranks
-from ablc.recipe import Recipe
 from ablc.recipes import load_recipe, make_recipe, parse_setting
-from ablc.slots import slots_of
 from ablc.spec import Spec
+from ablc.spec.proxy import ScaleProblem, merged_ranks
+from ablc.spec.recipe import Recipe
 
 
 def run_command(

@@ -9,15 +9,14 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-from ablc.activations import ACTIVATIONS
-from ablc.blueprint import Blueprint
+from ablc.blueprint import DTYPE_BYTES, Blueprint
+from ablc.blueprint.activations import ACTIVATIONS
 from ablc.faults import Level, did_you_mean
 
 Config = Mapping[str, Any]
 
 MAX_SIZE = 2**40
 MAX_LAYERS = 10_000
-DTYPE_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
 # Fields of every transformers config that change neither shapes nor what a forward pass of a causal model computes.
 HARMLESS = frozenset(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from ablc.activations import ACTIVATIONS
+from ablc.blueprint.activations import ACTIVATIONS
 from ablc.faults import did_you_mean
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import cache_utils
 
 from ablc.blueprint import Blueprint, Group, Node, Weight
-from ablc.compare import compare
+from ablc.blueprint.compare import compare
 from ablc.patching.initial import PairInit, fill, planned_weights
 from ablc.patching.modules import module_of
 from ablc.planning import Plan

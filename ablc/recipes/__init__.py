@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from ablc.faults import Fault, Source, Span, SpecError, did_you_mean, has_errors
-from ablc.gather import Program, gather
 from ablc.language import tree
 from ablc.language.parse import parse
 from ablc.language.read import read
-from ablc.recipe import Recipe, recipe_keys
-from ablc.settings import recipe_value, settings, train_settings
-from ablc.values import BadValue, Names, evaluate
+from ablc.spec.gather import Program, gather
+from ablc.spec.recipe import Recipe, recipe_keys
+from ablc.spec.settings import recipe_value, settings, train_settings
+from ablc.spec.values import BadValue, Names, evaluate
 
 FOLDER = Path(__file__).resolve().parent
 

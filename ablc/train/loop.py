@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ablc.recipe import Recipe
+from ablc.spec.recipe import Recipe
 
 
 class Batches(Protocol):

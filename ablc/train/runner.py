@@ -13,13 +13,13 @@ import torch
 from torch import nn
 
 from ablc.api import plan as plan_of
-from ablc.measures import params, trainable
+from ablc.blueprint.measures import params, trainable
 from ablc.patching import build
 from ablc.patching.initial import planned_weights
 from ablc.planning import Plan
-from ablc.proxy import factor_of, scaled
-from ablc.recipe import Recipe
 from ablc.spec import Spec
+from ablc.spec.proxy import factor_of, scaled
+from ablc.spec.recipe import Recipe
 from ablc.train.data import Data, load_data
 from ablc.train.environment import environment
 from ablc.train.loop import Diverged, Evaluation, accumulate, evaluate, train

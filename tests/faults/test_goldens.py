@@ -13,8 +13,8 @@ import ablc
 from ablc.api import load
 from ablc.faults import Fault, SpecError, render
 from ablc.pipeline import compile_file
+from ablc.planning.verdicts import failure
 from ablc.recipes import load_recipe, make_recipe, parse_setting
-from ablc.verdicts import failure
 
 FOLDER = Path(__file__).resolve().parent
 PACKAGE = Path(ablc.__file__).resolve().parent

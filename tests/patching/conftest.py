@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import ablc
-from ablc.proxy import scaled
+from ablc.spec.proxy import scaled
 
 torch.set_num_threads(1)  # these models are tiny: more threads only get in each other's way
 SPECS = sorted((Path(__file__).resolve().parents[2] / "specs").glob("*.abl"))

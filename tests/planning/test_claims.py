@@ -8,7 +8,7 @@ import pytest
 from spec_text import codes, compiled, variants
 
 from ablc.pipeline import compile_file
-from ablc.verdicts import failure
+from ablc.planning.verdicts import failure
 
 SIZE = 70_426_624
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ablc.bases import builtin
+from ablc.blueprint.measures import flops_per_token, kv_bytes_per_token, params
 from ablc.families import family, read_config
-from ablc.measures import flops_per_token, kv_bytes_per_token, params
 
 TOTALS = {
     "EleutherAI/pythia-14m": 14_067_712,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from spec_text import LLAMA, SMALL, codes, faults, plan, variants
 
-from ablc.measures import params, weight_bytes
+from ablc.blueprint.measures import params, weight_bytes
 from ablc.pipeline import Compiled, compile_file
 
 NEOX = {

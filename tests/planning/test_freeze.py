@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from spec_text import LLAMA, codes, faults, plan, same
 
-from ablc.measures import params, slot_params, trainable
+from ablc.blueprint.measures import params, slot_params, trainable
 
 TIED = 'model = "EleutherAI/pythia-70m"(tie_word_embeddings = true)\n'
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from spec_text import codes, plan, variants
 
-from ablc.values import show_layers
+from ablc.spec.values import show_layers
 
 
 def layers_of(brackets: str) -> tuple[int, ...] | None:

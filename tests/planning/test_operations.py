@@ -8,9 +8,9 @@ import importlib
 import pytest
 from spec_text import LLAMA, SMALL, changed, codes, faults, plan, same
 
-from ablc.measures import params
+from ablc.blueprint.measures import params
+from ablc.blueprint.slots import slots_of
 from ablc.ops import operation, operations
-from ablc.slots import slots_of
 
 CALLS = {name: f"{name}(8)" for name in ("lora", "nonlinear_lora", "lora_mlp")} | {"full": "full", "none": "none"}
 ATTENTION = ["attention.qkv", "attention.q", "attention.k", "attention.v", "attention.out"]

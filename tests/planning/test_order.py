@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from spec_text import changed, codes, faults, plan, same
 
-from ablc.measures import params, trainable
+from ablc.blueprint.measures import params, trainable
 
 
 def test_a_whole_brings_back_what_was_taken_out_below_it() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from ablc.api import load
-from ablc.counting import count
 from ablc.pipeline import compile_file
 from ablc.planning import make_plan
+from ablc.planning.counting import count
 
 SPECS = Path(__file__).resolve().parents[2] / "specs"
 PARAMS = {

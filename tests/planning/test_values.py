@@ -9,7 +9,7 @@ from spec_text import changed, codes, faults, plan, same, variants
 
 from ablc.language.parse import parse_statement
 from ablc.language.tree import Train
-from ablc.values import BadValue, Names, evaluate, integer
+from ablc.spec.values import BadValue, Names, evaluate, integer
 
 
 def number(text: str, **fields: int) -> int:

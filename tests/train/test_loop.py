@@ -12,7 +12,7 @@ from torch import nn
 
 import ablc
 from ablc.patching.initial import planned_weights
-from ablc.recipe import Recipe
+from ablc.spec.recipe import Recipe
 from ablc.train.loop import Diverged, accumulate, evaluate, learning_rate, make_optimizer, train
 
 MODEL = (

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import ablc
-from ablc.proxy import ScaleProblem, factor_of, merged_ranks, scaled
+from ablc.spec.proxy import ScaleProblem, factor_of, merged_ranks, scaled
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from ablc.claims import RUN_MEASURES
+from ablc.blueprint.measures import measure
 from ablc.faults import Fault
-from ablc.measures import measure
-from ablc.planning import Plan
+from ablc.planning.plan import Plan
 from ablc.spec import Claim
+from ablc.spec.claims import RUN_MEASURES
 
 # The plans of the spec that a claim names; given the claim and a place for faults.
 Lookup = Callable[[Claim, list[Fault]], Plan | None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ablc.measures import (
+from ablc.blueprint.measures import (
     DEFAULT_LENGTH,
     flops_per_token,
     kv_bytes_per_token,
@@ -17,8 +17,8 @@ from ablc.measures import (
     unread,
     weight_bytes,
 )
-from ablc.planning import Plan
-from ablc.slots import slots_of
+from ablc.blueprint.slots import slots_of
+from ablc.planning.plan import Plan
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from ablc.bases import Base, BaseProblem, load_base
 from ablc.blueprint import Blueprint
 from ablc.families import ConfigProblem, families, family, read_config
 from ablc.faults import Fault, Span, did_you_mean
-from ablc.gather import Program
 from ablc.language import tree
 from ablc.language.tree import Statement
-from ablc.settings import Settings, Variant
-from ablc.values import BadValue, Names, Scalar, evaluate, integer
+from ablc.spec.gather import Program
+from ablc.spec.settings import Settings, Variant
+from ablc.spec.values import BadValue, Names, Scalar, evaluate, integer
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ from functools import cached_property
 from typing import Any
 
 from ablc.blueprint import Blueprint, Chain, Node, describe, size
-from ablc.blueprint_json import decode_blueprint, encode_blueprint
-from ablc.compare import Difference, compare
+from ablc.blueprint.as_json import decode_blueprint, encode_blueprint
+from ablc.blueprint.compare import Difference, compare
+from ablc.blueprint.measures import slot_frozen
 from ablc.families import family
 from ablc.faults import Fault, Span
-from ablc.measures import slot_frozen
-from ablc.rewrite import Section, freeze, rewrite
+from ablc.planning.rewrite import Section, freeze, rewrite
 from ablc.spec import Edit, Freeze, Layers, Spec
-from ablc.values import show_layers
+from ablc.spec.values import show_layers
 
 FORMAT_VERSION = "1.0"
 

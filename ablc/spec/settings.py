@@ -10,12 +10,12 @@ from functools import lru_cache
 from typing import Any
 
 from ablc.faults import Fault, did_you_mean
-from ablc.gather import Program
 from ablc.language import tree
 from ablc.language.printer import show
 from ablc.language.tree import Statement
 from ablc.ops import operations
-from ablc.values import BadValue, Names, Scalar, evaluate
+from ablc.spec.gather import Program
+from ablc.spec.values import BadValue, Names, Scalar, evaluate
 
 MAX_VARIANTS = 10_000
 
@@ -140,7 +140,7 @@ def train_settings(found: Settings, names: Names, faults: list[Fault]) -> dict[s
     """The recipe keys that are said, each validated."""
     if not found.train:
         return {}
-    from ablc.recipe import recipe_keys  # pydantic's field types take a while to import, and most specs set no key
+    from ablc.spec.recipe import recipe_keys  # pydantic's field types take a while to import, and most specs set no key
 
     said: dict[str, Any] = {}
     for key, statement in found.train.items():
@@ -168,7 +168,7 @@ def recipe_value(key: str, value: Scalar) -> tuple[str | None, Any]:
     """Why a value can't be this recipe key's (or None), and the value as the recipe holds it."""
     from pydantic import ValidationError
 
-    from ablc.recipe import Recipe
+    from ablc.spec.recipe import Recipe
 
     try:
         return None, getattr(Recipe.model_validate({key: value}), key)

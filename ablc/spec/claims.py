@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from ablc.blueprint import Blueprint
+from ablc.blueprint.measures import MEASURES, SLOT_MEASURES
+from ablc.blueprint.slots import SlotProblem, check_slot, slots_of
 from ablc.faults import Fault, did_you_mean
-from ablc.gather import Program
 from ablc.language import tree
 from ablc.language.tree import Statement
-from ablc.measures import MEASURES, SLOT_MEASURES
-from ablc.slots import SlotProblem, check_slot, slots_of
-from ablc.spec import Claim
-from ablc.values import exact
+from ablc.spec.gather import Program
+from ablc.spec.model import Claim
+from ablc.spec.values import exact
 
 RUN_MEASURES = ("eval_loss", "perplexity", "bits_per_byte", "tokens_per_second")
 

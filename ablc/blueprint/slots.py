@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ablc.blueprint import Blueprint, Group, Node, Tied
+from ablc.blueprint.nodes import Blueprint, Group, Node, Tied
 from ablc.faults import did_you_mean
 
 

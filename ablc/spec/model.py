@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, field_serializer
 
+from ablc.blueprint import Layers
 from ablc.faults import Span
 
 Relation = Literal["==", "<", "<=", ">", ">=", "within"]
-Layers = tuple[int, ...] | None
 
 
 class _Said(BaseModel):

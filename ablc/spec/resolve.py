@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ablc.claims import resolve_claims
+from ablc.blueprint.slots import SlotProblem, check_slot, slots_of
 from ablc.faults import Fault, did_you_mean
-from ablc.gather import Program
 from ablc.language import tree
 from ablc.language.tree import Statement
 from ablc.ops import Operation, operation, operations
 from ablc.ops.operation import Parameter
-from ablc.original import Original, value_of
-from ablc.settings import Settings, Variant, train_settings
-from ablc.slots import SlotProblem, check_slot, slots_of
-from ablc.spec import Edit, Freeze, Layers, Spec
-from ablc.values import BadValue, Names, Scalar, evaluate, integer, layer_set
+from ablc.spec.claims import resolve_claims
+from ablc.spec.gather import Program
+from ablc.spec.model import Edit, Freeze, Layers, Spec
+from ablc.spec.original import Original, value_of
+from ablc.spec.settings import Settings, Variant, train_settings
+from ablc.spec.values import BadValue, Names, Scalar, evaluate, integer, layer_set
 
 Said = list[tuple[Parameter, tree.Argument]]  # what an operation was given: each argument with the parameter it fills
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from ablc.blueprint import (
+from ablc.blueprint.nodes import (
     Act,
     Blueprint,
     Chain,

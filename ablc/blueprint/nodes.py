@@ -16,6 +16,8 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 Init = Literal["normal", "zeros", "ones"]
+Layers = tuple[int, ...] | None  # sorted layer indices; None for what stands outside the layers
+DTYPE_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
 
 @dataclass(frozen=True)

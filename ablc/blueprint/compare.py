@@ -6,8 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from ablc.blueprint import Blueprint, Group, Node, Part, size
-from ablc.spec import Layers
+from ablc.blueprint.nodes import Blueprint, Group, Layers, Node, Part, size
 
 
 @dataclass(frozen=True)

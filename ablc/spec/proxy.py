@@ -10,7 +10,7 @@ from typing import Any
 
 from ablc.families import family
 from ablc.ops import operation
-from ablc.spec import Edit, Spec
+from ablc.spec.model import Edit, Spec
 
 PROXY_WIDTH = 128  # what `auto` aims at: two heads of 64 train in about a minute on two cores
 

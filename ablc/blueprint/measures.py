@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from ablc.blueprint import Blueprint, Group, Node, Part, flops, kv_width, leaves, size, slot_size, weights
-from ablc.families.family import DTYPE_BYTES
+from ablc.blueprint.nodes import (
+    DTYPE_BYTES,
+    Blueprint,
+    Group,
+    Node,
+    Part,
+    flops,
+    kv_width,
+    leaves,
+    size,
+    slot_size,
+    weights,
+)
 
 DEFAULT_LENGTH = 1024
 ADAMW_BYTES = 8  # two fp32 moments for each trained parameter

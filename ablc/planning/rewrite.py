@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ablc.blueprint import Group, Node, Part, Tied, leaves, size, slot_size
+from ablc.blueprint.slots import slots_in
 from ablc.faults import Fault
 from ablc.ops import Refusal, operation
-from ablc.slots import slots_in
 from ablc.spec import Edit, Freeze
 
 
