@@ -57,6 +57,9 @@ def _only(compiled: Compiled) -> Spec:
     variants = _checked(compiled).variants
     if len(variants) == 1:
         return variants[0].spec
+    if not variants:
+        help = "name the base: model=…, or a `model = …` statement"
+        raise SpecError([Fault("no-model", f"{compiled.file} is a recipe and names no model", help=help)])
     spec = variants[0].spec
     source = Source(spec.file, spec.sources[spec.file])
     message = f"{compiled.file} is a family of {len(variants)} variants"

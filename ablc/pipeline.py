@@ -8,14 +8,15 @@ from functools import partial
 from pathlib import Path
 
 from ablc.faults import Fault, Source, Span, has_errors
-from ablc.language.read import read
+from ablc.language.read import is_file, read
 from ablc.planning import Plan, make_plan
 from ablc.planning.verdicts import Verdict, decide
 from ablc.spec import Claim, Spec
-from ablc.spec.gather import gather
+from ablc.spec.gather import gather, is_recipe
 from ablc.spec.original import find_original
 from ablc.spec.resolve import resolve
-from ablc.spec.settings import settings, variants
+from ablc.spec.settings import settings, train_settings, variants
+from ablc.spec.values import Names
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Planned:
 
 @dataclass(frozen=True)
 class Compiled:
-    """All of a file: its planned variants, and every fault. With an error among the faults, `variants` is empty."""
+    """All of a file: its planned variants, and every fault. With an error among the faults, `variants` is empty; so it
+    is for a recipe, a file that holds `train.…` statements only."""
 
     file: str
     variants: tuple[Planned, ...]
@@ -51,6 +53,9 @@ def compile_source(
     faults: list[Fault] = []
     program = gather(source, faults, path)
     found = settings(program, faults)
+    if model is None and is_recipe(program):
+        train_settings(found, Names({}, {}), faults)
+        return Compiled(source.name, (), tuple(faults))
     planned = []
     for variant in variants(program, found, faults):
         if only is not None and variant.label != only:
@@ -76,15 +81,21 @@ def compile_file(path: Path, *, model: str | None = None, only: str | None = Non
     if source is None:
         return Compiled(str(path), (), tuple(faults))
     compiled = compile_source(source, file, model=model, only=only or label, claims=claims)
-    if compiled.ok and not compiled.variants:
-        message = f"{file} has no variant `{only or label}`" if only or label else f"{file} has no variants"
+    wanted = only or label
+    if compiled.ok and not compiled.variants and wanted:
+        message = f"{file} has no variant `{wanted}`"
         return Compiled(str(path), (), (*compiled.faults, Fault("unknown-variant", message, Span(source, 0, 0))))
     return compiled
 
 
 def _split_variant(path: Path) -> tuple[Path, str | None]:
-    name, at, label = path.name.rpartition("@")
-    return (path.with_name(name), label) if at and name and not path.exists() else (path, None)
+    """`sweep.abl@r=8` as a file and a label. The file ends at the first `@` before which there is one."""
+    text = str(path)
+    if not is_file(path):
+        for place in (i for i, char in enumerate(text) if char == "@"):
+            if is_file(Path(text[:place])):
+                return Path(text[:place]), text[place + 1 :]
+    return path, None
 
 
 def _verdicts(spec: Spec, plan: Plan, source: Source, faults: list[Fault]) -> Iterator[Verdict]:
@@ -102,6 +113,8 @@ def _other(source: Source, claim: Claim, faults: list[Fault]) -> Plan | None:
     errors = [fault for fault in compiled.faults if fault.level == "error"]
     if errors:
         reason = errors[0].message
+    elif not compiled.variants:
+        reason = "it is a recipe"
     else:
         labels = [planned.spec.variant for planned in compiled.variants[:3]]
         reason = f"it is a family: name a variant, as in {claim.reference}@{labels[0]}"

@@ -23,8 +23,9 @@ def spec_table() -> str:
     lines = [
         "# The 26 experiments",
         "",
-        "One base model, one change after another, as a researcher's log records them. *Computed* is what `ablc params` counts;",
-        "*reported* is what the log says, of trained parameters. Where the two differ, the spec says why.",
+        "One base model, one change after another, as a researcher's log records them. *Computed* is what",
+        "`ablc params` counts; *reported* is what the log says, of trained parameters. Where the two differ, the spec",
+        "says why.",
         "",
         "| # | name | base | what | computed | reported |",
         "|--:|---|---|---|--:|--:|",

@@ -10,13 +10,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from ablc.faults import nearest
-from ablc.language.read import MAX_BYTES
+from ablc.language.read import MAX_BYTES, is_file
 
 HUB_TIMEOUT_S = 5
 
@@ -40,7 +39,7 @@ class Base:
 @cache
 def builtin() -> Mapping[str, Mapping[str, Any]]:
     """Every built-in name with its config."""
-    text = resources.files(__name__).joinpath("builtin.json").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("builtin.json").read_text(encoding="utf-8")
     return MappingProxyType({name: entry["config"] for entry in json.loads(text) for name in entry["names"]})
 
 
@@ -55,10 +54,9 @@ def load_base(name: str, folder: Path) -> Base:
 
 def _read_directory(path: Path, name: str) -> Mapping[str, Any]:
     file = path / "config.json"
-    if not path.is_dir():
-        raise BaseProblem("unknown-model", f"there is no directory {name}", "it must hold a config.json")
-    if not file.is_file():
-        raise BaseProblem("unknown-model", f"{name} has no config.json")
+    if not is_file(file):
+        message = f"there is no directory {name} with a config.json"
+        raise BaseProblem("unknown-model", message, "a local model is a directory, named from the file that says it")
     return _read_config(file, f"{name}/config.json")
 
 

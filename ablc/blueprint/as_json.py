@@ -38,6 +38,19 @@ def encode_blueprint(blueprint: Blueprint) -> dict[str, Any]:
     }
 
 
+def structure(blueprint: Blueprint) -> dict[str, Any]:
+    """What makes two models the same: nodes, paths and frozen flags, without the names that slots have."""
+    names = ("slots", "feeds", "aliases")
+
+    def strip(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: strip(inner) for key, inner in value.items() if key not in names}
+        return [strip(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+    encoded = encode_blueprint(blueprint)
+    return {key: strip(encoded[key]) for key in ("family", "root", "layers_path", "distinct_layers", "layers")}
+
+
 def decode_blueprint(data: Mapping[str, Any]) -> Blueprint:
     """Raises ValueError for what `encode_blueprint` didn't write."""
     try:
@@ -79,7 +92,8 @@ def decode(data: Mapping[str, Any]) -> Node:
 
 
 def _decode_part(data: Mapping[str, Any]) -> Part:
-    return Part(**{**data, "slots": tuple(data["slots"]), "node": decode(data["node"])})
+    tuples = {name: tuple(data[name]) for name in ("slots", "aliases")}
+    return Part(**{**data, **tuples, "node": decode(data["node"])})
 
 
 def shared_nodes(nodes: Sequence[Node]) -> tuple[list[Node], list[int]]:

@@ -8,6 +8,7 @@ from ablc.blueprint.nodes import (
     DTYPE_BYTES,
     Blueprint,
     Group,
+    Layers,
     Node,
     Part,
     flops,
@@ -17,6 +18,7 @@ from ablc.blueprint.nodes import (
     slot_size,
     weights,
 )
+from ablc.blueprint.slots import slots_in
 
 DEFAULT_LENGTH = 1024
 ADAMW_BYTES = 8  # two fp32 moments for each trained parameter
@@ -65,11 +67,15 @@ def slot_params(blueprint: Blueprint, slot: str) -> int:
     return _total(blueprint, lambda node: slot_size(node, slot))
 
 
-def slot_frozen(blueprint: Blueprint, slot: str, layers: tuple[int, ...] | None) -> tuple[int, int]:
-    """How many modules of a slot are frozen in some layers (None: outside them), and how many parameters they have."""
-    sections = [blueprint.root] if layers is None else [blueprint.layers[layer] for layer in layers]
-    frozen = [part for node in sections for part in _parts_in(node, slot) if part.frozen]
-    return len(frozen), sum(size(part.node) for part in frozen)
+def frozen_in(blueprint: Blueprint, slot: str, layers: Layers) -> dict[tuple[int | None, str], int]:
+    """The frozen modules of a slot in some layers (None: outside them), by layer and path, with their parameters."""
+    sections = [(None, blueprint.root)] if layers is None else [(layer, blueprint.layers[layer]) for layer in layers]
+    return {
+        (layer, path): size(part.node)
+        for layer, node in sections
+        for path, part in _parts_in(node, slot)
+        if part.frozen
+    }
 
 
 def layer_params(blueprint: Blueprint) -> list[int]:
@@ -85,7 +91,7 @@ def changed_layers(blueprint: Blueprint, original: Blueprint, slot: str) -> int:
     for now, before in zip(blueprint.layers, original.layers, strict=True):
         key = (id(now), id(before))
         if key not in known:
-            known[key] = _stands(now, slot) != _stands(before, slot)
+            known[key] = _stands(now, before, slot) != _stands(before, before, slot)
         count += known[key]
     return count
 
@@ -125,28 +131,28 @@ def _unfrozen(node: Node) -> int:
     return size(node)
 
 
-def _parts_in(node: Node, slot: str, inside: bool = False) -> Iterator[Part]:
-    """The leaves that stand in a slot."""
+def _parts_in(node: Node, slot: str, path: str = "", inside: bool = False) -> Iterator[tuple[str, Part]]:
+    """The leaves that stand in a slot, with their paths."""
     if isinstance(node, Group):
         for part in node.parts:
-            hit = inside or slot == "layer" or slot in part.slots
+            inner, hit = f"{path}.{part.path}", inside or slot == "layer" or slot in part.slots
             if isinstance(part.node, Group):
-                yield from _parts_in(part.node, slot, hit)
+                yield from _parts_in(part.node, slot, inner, hit)
             elif hit:
-                yield part
+                yield inner, part
 
 
-def _stands(node: Node, slot: str) -> list[object]:
+def _stands(node: Node, original: Node, slot: str) -> list[object]:
     """What stands in a slot, whether frozen or not; the whole where a whole was removed or replaced."""
-    if not isinstance(node, Group):
+    if not isinstance(node, Group) or not isinstance(original, Group):
         return [node]
     if slot == "layer":
         return [(path, part.node) for path, part in leaves(node)]
     found: list[object] = []
-    for part in node.parts:
+    for part, before in zip(node.parts, original.parts, strict=True):
         if slot in part.slots:
             inner = list(leaves(part.node)) if isinstance(part.node, Group) else []
             found += [(path, leaf.node) for path, leaf in inner] or [part.node]
-        elif slot.startswith(tuple(f"{name}." for name in part.slots)):
-            found += _stands(part.node, slot)
+        elif slot in slots_in(before.node):
+            found += _stands(part.node, before.node, slot)
     return found

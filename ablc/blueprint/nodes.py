@@ -96,6 +96,7 @@ class Part:
     node: Node
     frozen: bool = False
     feeds: str | None = None
+    aliases: tuple[str, ...] = ()
 
     @property
     def slot(self) -> str:

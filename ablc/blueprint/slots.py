@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from ablc.blueprint.nodes import Blueprint, Group, Node, Tied
-from ablc.faults import did_you_mean
+from ablc.faults import nearest
 
 
 class SlotProblem(Exception):
@@ -50,7 +50,8 @@ def _walk(node: Node, paths: dict[str, str]) -> list[str]:
     if isinstance(node, Group):
         for part in node.parts:
             found += [*part.slots, *_walk(part.node, paths)]
-            paths.setdefault(part.path.rpartition(".")[2], part.slots[0])
+            for name in (part.path.rpartition(".")[2], *part.aliases):
+                paths.setdefault(name, part.slots[0])
     return found
 
 
@@ -81,6 +82,6 @@ def _way_out(slot: str, slots: Slots) -> str:
         return "query, key and value are one fused projection here: write `attention.qkv`"
     if own_name in slots.paths and slots.paths[own_name] != slot:
         return f"write `{slots.paths[own_name]}`"
-    return did_you_mean(slot, slots.names, "slots it has") + (
-        "" if slot.count(".") > 1 or len(slot) > 40 else f"; it has {', '.join(sorted(slots.names))}"
-    )
+    near = nearest(slot, slots.names)
+    listed = f"it has {', '.join(sorted(slots.names))}"
+    return f"did you mean `{near}`? ({listed})" if near else listed

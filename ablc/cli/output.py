@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablc.faults import Fault, Source, render
+from ablc.faults import Fault, Source, render, visible
 from ablc.pipeline import Compiled, compile_file, compile_source
 
 CLEAN, FINDINGS, INVALID = 0, 1, 2
@@ -27,9 +27,9 @@ def is_terminal() -> bool:
 def say(text: str = "", style: str = "") -> None:
     """One line of output, styled on a terminal."""
     if is_terminal():
-        terminal().print(text, style=style, markup=False)
+        terminal().print(visible(text), style=style, markup=False)
     else:
-        print(text)
+        print(visible(text))
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str] = ()) -> None:
@@ -42,9 +42,10 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Col
         for column in columns:
             table.add_column(column, justify="right" if column in right else "left", overflow="fold")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(visible, row))
         terminal().print(table, markup=False)
         return
+    rows = [[visible(cell) for cell in row] for row in rows]
     widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     for row in (columns, *rows):
         cells = (
@@ -76,9 +77,10 @@ def nothing_given(specs: list[Path], texts: list[str]) -> bool:
 
 
 def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    return sorted(path.glob("*.abl")) or [path]
+    try:
+        return sorted(path.glob("*.abl")) or [path / "*.abl"] if path.is_dir() else [path]
+    except (OSError, ValueError):
+        return [path]  # reading it will say what is wrong
 
 
 def print_faults(compiled: Compiled, *, warnings: bool = True) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -84,7 +85,7 @@ class Family:
     def knows(self, name: str) -> bool:
         """Whether a (dotted) field may stand in an override."""
         first = _today(self, name).split(".")[0]
-        return first in self.fields or first in HARMLESS or first == "dtype"
+        return first != "model_type" and (first in self.fields or first in HARMLESS or first == "dtype")
 
 
 def read_config(family: Family, raw: Config, overrides: Config, problems: list[ConfigProblem]) -> dict[str, Any]:
@@ -104,10 +105,14 @@ def read_config(family: Family, raw: Config, overrides: Config, problems: list[C
             config[name] = spec.default
         elif (wrong := _wrong(spec.kind, config[name])) is not None:
             problems.append(ConfigProblem("error", "bad-config", name, f"{name} = {_short(config[name])}: {wrong}"))
+        elif spec.kind == "number":
+            config[name] = float(config[name])
     for name in sorted(config.keys() - family.fields.keys() - HARMLESS - {"dtype"}):
         problems.extend(_unknown(family, name, config[name]))
-    if config.get("dtype") not in DTYPE_BYTES:
-        config["dtype"] = "float32"  # what transformers trains in when nothing is said
+    config["dtype"] = config.get("dtype") or "float32"  # what transformers assumes when nothing is said
+    if config["dtype"] not in [*DTYPE_BYTES]:
+        help = did_you_mean(str(config["dtype"]), DTYPE_BYTES, "dtypes")
+        problems.append(ConfigProblem("error", "bad-config", "dtype", f"dtype = {_short(config['dtype'])}", help))
     return config
 
 
@@ -157,7 +162,7 @@ def _wrong(kind: str, value: Any) -> str | None:
         ok = isinstance(value, int) and number and 0 < value <= most
         return None if ok else f"it must be an integer from 1 to {most:,}"
     if kind == "number":
-        return None if number else "it must be a number"
+        return None if number and math.isfinite(value) else "it must be a finite number"
     if kind == "flag":
         return None if isinstance(value, bool) else "it must be true or false"
     if kind == "activation":

@@ -43,7 +43,7 @@ def build(config: Config) -> Blueprint:
         (
             Part(("embedding",), embedding_path, Embedding(vocabulary, h)),
             Part(("final_norm",), "gpt_neox.final_layer_norm", Norm("LayerNorm", h, bias=True)),
-            Part(("lm_head",), "lm_head", head),
+            Part(("lm_head",), "lm_head", head, aliases=("embed_out",)),
         ),
     )
     rope = {**ROPE_DEFAULTS, **config["rope_parameters"]}

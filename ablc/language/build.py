@@ -104,10 +104,10 @@ class TreeBuilder(Transformer[Token, Any]):
         return tree.Integer(*_ends(c), int(text), text)
 
     def float(self, c: list[Child]) -> tree.Float:
-        text = _number(c[0], r"(0|[1-9]\d*(_\d+)*)(\.\d+(_\d+)*)?([eE][+-]?\d{1,3})?")
+        text = _number(c[0], r"(0|[1-9]\d*(_\d+)*)(\.\d+(_\d+)*)?([eE][+-]?\d+)?")
         value = float(text)
-        if math.isinf(value):
-            raise Problem("bad-number", f"{text} is too large a number", *_ends(c))
+        if math.isinf(value) or (value == 0 and re.search("[1-9]", text.lower().partition("e")[0])):
+            raise Problem("bad-number", f"{text} is beyond what a float can hold", *_ends(c))
         return tree.Float(*_ends(c), value, text)
 
     def string(self, c: list[Child]) -> tree.String:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -129,7 +130,7 @@ def _wanted(expected: frozenset[str]) -> str:
 
 
 def _help(found: _Unexpected, text: str) -> str | None:
-    first = text.split("=")[0].split("(")[0].split()[0] if text.strip() else ""
+    first = next(iter(re.findall(r"[^\s=(]+", text)), "")
     meant = nearest(first, _KEYWORDS)
     if meant and first not in _KEYWORDS:
         return f"did you mean `{meant}`?"

@@ -26,6 +26,14 @@ def read(path: Path, faults: list[Fault], *, name: str | None = None, said_at: S
     return None
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is a regular file; False too where the name can't be one."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def _obstacle(status: os.stat_result, name: str) -> tuple[str, str] | None:
     """Why a file can't be a spec, known before it is opened."""
     if stat.S_ISDIR(status.st_mode):

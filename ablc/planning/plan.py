@@ -10,14 +10,14 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from ablc.blueprint import Blueprint, Chain, Node, describe, size
-from ablc.blueprint.as_json import decode_blueprint, encode_blueprint
+from ablc.blueprint import Blueprint, Chain, Layers, Node, describe, size
+from ablc.blueprint.as_json import decode_blueprint, encode_blueprint, structure
 from ablc.blueprint.compare import Difference, compare
-from ablc.blueprint.measures import slot_frozen
+from ablc.blueprint.measures import frozen_in
 from ablc.families import family
 from ablc.faults import Fault, Span
 from ablc.planning.rewrite import Section, freeze, rewrite
-from ablc.spec import Edit, Freeze, Layers, Spec
+from ablc.spec import Edit, Freeze, Spec
 from ablc.spec.values import show_layers
 
 FORMAT_VERSION = "1.0"
@@ -56,8 +56,8 @@ class Plan:
     def fingerprint(self) -> str:
         """Equal exactly when the models are: names, hub ids and the statements' places are left out."""
         known = family(self.blueprint.family).fields
-        computing = {name: self.blueprint.config[name] for name, spec in known.items() if spec.computes}
-        content = {**encode_blueprint(self.blueprint), "config": computing}
+        computing = {name: _as_floats(self.blueprint.config[name]) for name, spec in known.items() if spec.computes}
+        content = {**structure(self.blueprint), "config": computing}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
@@ -76,15 +76,26 @@ class Plan:
         """The plan that `to_json` wrote. Raises ValueError where it isn't one, or was changed by hand."""
         if data.get("format_version") != FORMAT_VERSION:
             raise ValueError(f"this plan has format_version {data.get('format_version')}, not {FORMAT_VERSION}")
-        changes = (
-            Change(**{**c, "layers": None if c["layers"] is None else tuple(c["layers"]), "erased": tuple(c["erased"])})
-            for c in data["changes"]
-        )
-        original, blueprint = (decode_blueprint(data[key]) for key in ("original", "blueprint"))
-        plan = cls(data["name"], data["model"], original, blueprint, tuple(changes))
-        if plan.fingerprint != data["fingerprint"]:
+        try:
+            original, blueprint = (decode_blueprint(data[key]) for key in ("original", "blueprint"))
+            plan = cls(data["name"], data["model"], original, blueprint, tuple(map(_change, data["changes"])))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"this is no plan: {error!r}") from error
+        if plan.fingerprint != data.get("fingerprint"):
             raise ValueError("this plan doesn't match its fingerprint: it was changed after it was written")
         return plan
+
+
+def _change(data: Mapping[str, Any]) -> Change:
+    layers = None if data["layers"] is None else tuple(data["layers"])
+    return Change(**{**data, "layers": layers, "erased": tuple(data["erased"])})
+
+
+def _as_floats(value: Any) -> Any:
+    """A config value with its integers as floats: a base of 10000 and one of 10000.0 are one."""
+    if isinstance(value, Mapping):
+        return {key: _as_floats(inner) for key, inner in value.items()}
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 @dataclass
@@ -126,12 +137,13 @@ def _fold(draft: _Draft) -> Blueprint:
     per_layer, root = _touching(edits, len(original.layers))
     done: dict[tuple[int, tuple[int, ...]], Section] = {}
     reported: list[Fault] = []
+    everywhere = (original.root, original.layers[0])
     for layer, numbers in enumerate(per_layer):
         key = (id(original.layers[layer]), tuple(numbers))
         if key not in done:
-            done[key] = rewrite(original.layers[layer], [(n, edits[n]) for n in numbers], reported)
+            done[key] = rewrite(original.layers[layer], [(n, edits[n]) for n in numbers], everywhere, reported)
         draft.sections[layer] = done[key]
-    draft.sections[None] = rewrite(original.root, [(n, edits[n]) for n in root], reported)
+    draft.sections[None] = rewrite(original.root, [(n, edits[n]) for n in root], everywhere, reported)
     draft.faults.extend(dict.fromkeys(reported))
     layers = tuple(draft.sections[layer].node for layer in range(len(original.layers)))
     return replace(original, root=draft.sections[None].node, layers=layers)  # type: ignore[arg-type]
@@ -163,24 +175,41 @@ def _report_erased(draft: _Draft) -> None:
     """Within one file, a statement whose effect later ones take back in some layers, or in all, deserves a word."""
     had: dict[Span, set[int | None]] = defaultdict(set)
     lost: dict[Span, dict[int | None, Span]] = defaultdict(dict)
+    statements: dict[Span, set[Span]] = defaultdict(set)
     for layer, section in draft.sections.items():
         for number, leaves in section.effects.items():
+            edit = draft.spec.edits[number]
             if leaves:
-                had[draft.spec.edits[number].statement].add(layer)
-        for number, by in section.erased.items():
-            statement, eraser = draft.spec.edits[number].statement, draft.spec.edits[by].statement
-            if statement.source is eraser.source and statement != eraser:
-                lost[statement][layer] = eraser
-    for statement, places in lost.items():
-        erasers = sorted(dict.fromkeys(places.values()), key=lambda span: span.start)
-        lines = f"line {', '.join(str(line) for line in dict.fromkeys(span.line for span in erasers))}"
-        if len(places) == len(had[statement]):
-            message = f"this statement has no effect: {lines} puts something else there"
-        else:
-            layers = tuple(sorted(layer for layer in places if layer is not None))
-            message = f"{lines} takes this back in layers {show_layers(layers)}"
-        notes = tuple((span, "here") for span in erasers[:3])
-        draft.faults.append(Fault("erased", message, statement, level="warning", related=notes))
+                had[edit.span].add(layer)
+                statements[edit.statement].add(edit.span)
+            eraser = draft.spec.edits[section.erased[number]].statement if number in section.erased else None
+            if eraser is not None and eraser.source is edit.statement.source and eraser != edit.statement:
+                lost[edit.span][layer] = eraser
+    for statement, targets in statements.items():
+        gone = [target for target in targets if target in lost]
+        if gone:
+            _report_lost(draft, statement, sorted(gone, key=lambda t: t.start), len(targets), had, lost)
+
+
+def _report_lost(
+    draft: _Draft,
+    statement: Span,
+    gone: Sequence[Span],
+    targets: int,
+    had: Mapping[Span, set[int | None]],
+    lost: Mapping[Span, Mapping[int | None, Span]],
+) -> None:
+    by = sorted({eraser for target in gone for eraser in lost[target].values()}, key=lambda span: span.start)
+    lines = f"line {', '.join(str(line) for line in dict.fromkeys(span.line for span in by))}"
+    if len(gone) == targets and all(len(lost[target]) == len(had[target]) for target in gone):
+        message = f"this statement has no effect: {lines} puts something else there"
+    else:
+        layers = sorted({layer for target in gone for layer in lost[target] if layer is not None})
+        what = "this" if targets == 1 else " and ".join(f"`{target.text}`" for target in gone)
+        where = f" in layers {show_layers(tuple(layers))}" if layers else ""
+        message = f"{lines} takes {what} back{where}"
+    notes = tuple((span, "here") for span in by[:3])
+    draft.faults.append(Fault("erased", message, statement, level="warning", related=notes))
 
 
 def _report_vain_freezes(draft: _Draft) -> None:
@@ -276,7 +305,11 @@ def _erased_by(draft: _Draft) -> dict[Span, list[str]]:
 
 
 def _freeze_changes(draft: _Draft, frozen: Blueprint) -> Iterable[Change]:
+    """One line for each target of a freeze; a module that several freeze counts for the first."""
+    seen: set[tuple[int | None, str]] = set()
     for entry in draft.spec.freezes:
-        matched, weights = slot_frozen(frozen, entry.slot, entry.layers)
-        if matched:
-            yield _line(entry.statement, entry.slot, entry.layers, "trained", "frozen", matched, 0, -weights)
+        found = frozen_in(frozen, entry.slot, entry.layers)
+        new = sum(weights for place, weights in found.items() if place not in seen)
+        seen |= found.keys()
+        if found:
+            yield _line(entry.statement, entry.slot, entry.layers, "trained", "frozen", len(found), 0, -new)

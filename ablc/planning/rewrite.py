@@ -46,15 +46,20 @@ class _WholeIsGone(Exception):
         super().__init__(whole)
 
 
-def rewrite(original: Node, edits: Sequence[tuple[int, Edit]], faults: list[Fault]) -> Section:
-    """Apply numbered edits in order to one section. Each puts its operation on the *original* of its slot."""
+def rewrite(
+    original: Node, edits: Sequence[tuple[int, Edit]], everywhere: Sequence[Node], faults: list[Fault]
+) -> Section:
+    """Apply numbered edits in order to one section. Each puts its operation on the *original* of its slot.
+
+    `everywhere` holds the untouched root and layer, to say of a misplaced operation where it may stand.
+    """
     fold = _Fold(original, original, faults)
     for number, edit in edits:
         try:
             node = _put(fold.node, original, edit)
             _check_ties(node, original)
         except Refusal as refusal:
-            faults.append(_refused(edit, refusal, original))
+            faults.append(_refused(edit, refusal, everywhere))
         except _WholeIsGone as gone:
             faults.append(_whole_is_gone(edit, gone, edits, fold))
         else:
@@ -132,10 +137,11 @@ def _changed(original: Node, node: Node) -> set[str]:
     return changed
 
 
-def _refused(edit: Edit, refusal: Refusal, original: Node) -> Fault:
+def _refused(edit: Edit, refusal: Refusal, everywhere: Sequence[Node]) -> Fault:
     if refusal.message:
         return Fault("refused", refusal.message, edit.call, refusal.help)
-    where = [slot for slot in ("layer", *slots_in(original)) if _may_stand(edit, slot, original)]
+    places = {slot: node for node in everywhere for slot in slots_in(node)} | {"layer": everywhere[-1]}
+    where = sorted(slot for slot, node in places.items() if _may_stand(edit, slot, node))
     help = f"it may stand in {', '.join(where)}" if where else None
     return Fault("cannot-stand", f"`{edit.operation}` can't stand in `{edit.slot}`", edit.call, help)
 

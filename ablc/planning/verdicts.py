@@ -66,8 +66,9 @@ def failure(verdict: Verdict, variant: str | None) -> Fault:
     assert verdict.actual is not None and verdict.expected is not None
     difference = verdict.actual - verdict.expected
     where = f" in {variant}" if variant else ""
+    relation = claim.relation if claim.tolerance is None else f"within {float(100 * claim.tolerance):g}% of"
     message = (
-        f"`{claim.measure}`{where} is {verdict.actual:,}; expected {claim.relation} {_number(verdict.expected)}, "
+        f"`{claim.measure}`{where} is {verdict.actual:,}; expected {relation} {_number(verdict.expected)}, "
         f"a difference of {_number(difference, sign=True)}"
     )
     corrected = claim.relation == "==" and claim.reference is None

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ablc.spec.model import Claim, Edit, Freeze, Layers, Spec
+from ablc.spec.model import Claim, Edit, Freeze, Spec
 
-__all__ = ["Claim", "Edit", "Freeze", "Layers", "Spec"]
+__all__ = ["Claim", "Edit", "Freeze", "Spec"]

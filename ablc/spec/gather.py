@@ -30,6 +30,12 @@ class Program:
         return statement.source is self.source
 
 
+def is_recipe(program: Program) -> bool:
+    """Whether a file holds nothing but `train.…` statements and metadata."""
+    kinds = {type(statement.node) for statement in program.statements}
+    return tree.Train in kinds and kinds <= {tree.Train, tree.Metadata}
+
+
 def gather(source: Source, faults: list[Fault], path: Path | None = None) -> Program:
     """Splice in what `extends` names, recursively. Paths are relative to the file that says them."""
     chain = (_identity(path),) if path is not None else ()

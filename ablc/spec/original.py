@@ -6,12 +6,13 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from ablc.bases import Base, BaseProblem, load_base
 from ablc.blueprint import Blueprint
 from ablc.families import ConfigProblem, families, family, read_config
-from ablc.faults import Fault, Span, did_you_mean
+from ablc.faults import Fault, Span, did_you_mean, has_errors
 from ablc.language import tree
 from ablc.language.tree import Statement
 from ablc.spec.gather import Program
@@ -26,6 +27,7 @@ class Original:
 
     name: str
     family: str
+    names: frozenset[str]
     fields: Mapping[str, int]
     overrides: Mapping[str, Any]
     blueprint: Blueprint
@@ -39,7 +41,7 @@ def find_original(
     node = statement.node if statement is not None else None
     span = statement.span(node.value) if statement is not None and isinstance(node, tree.Model) else None
     overrides: tuple[tree.Override, ...] = ()
-    folder = program.source.folder
+    folder = Path()  # a model that a command names counts from where the command runs
     name: Scalar = default_model
     if statement is not None and isinstance(node, tree.Model):
         name = value_of(statement, node.value, Names(variant.values, {}), faults)
@@ -47,7 +49,9 @@ def find_original(
         folder = statement.source.folder
     if not isinstance(name, str) or not name:
         where = span or Span(program.source, 0, 0)
-        faults.append(Fault("no-model", "no base model is named", where, 'say which: model = "EleutherAI/pythia-410m"'))
+        if not has_errors(faults):  # what went wrong before may be why none is
+            help = 'say which: model = "EleutherAI/pythia-410m"'
+            faults.append(Fault("no-model", "no base model is named", where, help))
         return None
     try:
         base = load_base(name, folder)
@@ -70,7 +74,7 @@ def find_original(
     except ValueError as error:
         faults.append(Fault("bad-config", f"{name}: {error}", span))
         return None
-    return Original(name, kind, fields, said, blueprint)
+    return Original(name, kind, frozenset({**config, **base.config}), fields, said, blueprint)
 
 
 def _family_of(base: Base) -> str:
@@ -93,7 +97,8 @@ def _overrides(
     for node in nodes:
         assert statement is not None
         name = node.field.name
-        if not family(kind).knows(name) and name.split(".")[0] not in base.config:
+        elsewhere = name != "model_type" and name.split(".")[0] in base.config
+        if not family(kind).knows(name) and not elsewhere:
             help = did_you_mean(name, family(kind).fields, "fields")
             fault = Fault("unknown-field", f"{kind} has no config field `{name}`", statement.span(node.field), help)
             faults.append(fault)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ablc.blueprint import Layers
 from ablc.blueprint.slots import SlotProblem, check_slot, slots_of
 from ablc.faults import Fault, did_you_mean
 from ablc.language import tree
@@ -15,7 +16,7 @@ from ablc.ops import Operation, operation, operations
 from ablc.ops.operation import Parameter
 from ablc.spec.claims import resolve_claims
 from ablc.spec.gather import Program
-from ablc.spec.model import Edit, Freeze, Layers, Spec
+from ablc.spec.model import Edit, Freeze, Spec
 from ablc.spec.original import Original, value_of
 from ablc.spec.settings import Settings, Variant, train_settings
 from ablc.spec.values import BadValue, Names, Scalar, evaluate, integer, layer_set
@@ -83,7 +84,7 @@ class _Resolver:
 
     def vary_names(self) -> None:
         for name, statement in self.found.vary.items():
-            if name in self.original.fields and isinstance(statement.node, tree.Vary):
+            if name in self.original.names and isinstance(statement.node, tree.Vary):
                 message = f"`{name}` is a config field of {self.original.name} and can't be a `vary` name"
                 self.faults.append(Fault("bad-vary-name", message, statement.span(statement.node.name)))
 
@@ -190,7 +191,7 @@ class _Resolver:
     ) -> Iterator[tuple[Layers, dict[str, Any]]]:
         """The layers grouped by the values the arguments have there; one group unless an argument mentions `layer`."""
         depends = any(word.name == "layer" for _, argument in said for word in tree.words(argument.value))
-        if layers is None or not layers or not depends:
+        if layers is None or not depends:
             arguments = self._arguments(statement, op, said, None)
             if arguments is not None:
                 yield layers, arguments

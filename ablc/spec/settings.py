@@ -97,18 +97,20 @@ def _choices(statement: Statement, faults: list[Fault]) -> list[tuple[str, Scala
     if name == "layer" or name in operations() or name in ("true", "false", "null"):
         message = f"`{name}` has a meaning of its own and can't be a `vary` name"
         faults.append(Fault("bad-vary-name", message, statement.span(node.name)))
-    choices: dict[str, Scalar] = {}
+    choices: list[tuple[str, Scalar]] = []
+    taken: set[tuple[type, Scalar]] = set()
     for value in node.values:
         try:
             result = evaluate(value, Names({}, {}))
         except BadValue as bad:
             faults.append(Fault(bad.code, bad.message, statement.span(bad.node), bad.help))
             continue
-        shown = show(value)
-        if result in choices.values():
+        shown = result if isinstance(result, str) else show(value)
+        if (type(result), result) in taken:
             faults.append(Fault("vary-twice", f"`{name}` takes {shown} twice", statement.span(value)))
-        choices[shown] = result
-    return list(choices.items())
+        taken.add((type(result), result))
+        choices.append((shown, result))
+    return choices
 
 
 def _report_unused(program: Program, found: Settings, faults: list[Fault]) -> None:

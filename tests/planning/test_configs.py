@@ -147,6 +147,13 @@ def test_a_config_that_is_none_is_an_error(text: str, tmp_path: Path) -> None:
     assert [fault.code for fault in compile_file(tmp_path / "spec.abl").faults] == ["bad-config"]
 
 
+def test_a_byte_order_mark_in_a_config_means_nothing(tmp_path: Path) -> None:
+    local(tmp_path)
+    config = tmp_path / "base" / "config.json"
+    config.write_bytes(b"\xef\xbb\xbf" + config.read_bytes())
+    assert compile_file(tmp_path / "spec.abl").ok
+
+
 def test_defaults_are_those_of_transformers(tmp_path: Path) -> None:
     (one,) = local(tmp_path, model_type="llama").variants
     assert (one.spec.config["num_key_value_heads"], one.spec.config["head_dim"]) == (4, 16)
