@@ -84,7 +84,6 @@ def test_an_sdist(built: Path, tmp_path: Path) -> None:
 
 
 def test_an_editable_install(built: Path, tmp_path: Path) -> None:
-    pytest.importorskip("editables", reason="hatchling needs it for an editable install without build isolation")
     copy = built.parent / "copy"
     python = environment(tmp_path / "venv")
     install(python, "--editable", copy)
