@@ -276,7 +276,7 @@ def pretrained(tokenizer: Path, folder: Path) -> Path:
     PreTrainedTokenizerFast(tokenizer_file=str(tokenizer), eos_token="<|endoftext|>").save_pretrained(folder)
     made = Tokenizer.from_file(str(folder / "tokenizer.json"))
     made.enable_truncation(8)
-    made.enable_padding(length=64)
+    made.enable_padding(length=64, pad_id=0, pad_token="<|endoftext|>")
     made.save(str(folder / "tokenizer.json"))
     return folder
 
