@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ablc.faults import Fault, Source, Span, has_errors
+from ablc.faults import Fault, Source, Span, did_you_mean, has_errors
 from ablc.language.read import is_file, read
 from ablc.planning import Plan, make_plan
 from ablc.planning.verdicts import Verdict, decide
 from ablc.spec import Claim, Spec
+from ablc.spec.calls import match_calls
 from ablc.spec.gather import gather, is_recipe
 from ablc.spec.original import find_original
 from ablc.spec.resolve import resolve
@@ -56,19 +57,24 @@ def compile_source(
     if model is None and is_recipe(program):
         train_settings(found, Names({}, {}), faults)
         return Compiled(source.name, (), tuple(faults))
-    planned = []
+    calls = match_calls(program, faults)
+    planned, labels = [], []
     for variant in variants(program, found, faults):
+        labels.append(variant.label or "")
         if only is not None and variant.label != only:
             continue
         original = find_original(program, found, variant, faults, model)
         if original is None:
+            train_settings(found, Names(variant.values, {}), faults)  # these can be told without a base
             break
-        spec = resolve(program, found, variant, original, faults)
+        spec = resolve(program, found, calls, variant, original, faults)
         plan = make_plan(spec, original.blueprint, faults)
         verdicts = tuple(_verdicts(spec, plan, source, faults)) if claims and not has_errors(faults) else ()
         planned.append(Planned(spec, plan, verdicts))
         if has_errors(faults):
             break  # what is wrong in one variant is as a rule wrong in all
+    if only is not None and only not in labels and not has_errors(faults):
+        faults.append(_unknown_variant(source, only, labels))
     distinct = tuple(sorted(dict.fromkeys(faults), key=_place))
     return Compiled(source.name, () if has_errors(faults) else tuple(planned), distinct)
 
@@ -80,12 +86,7 @@ def compile_file(path: Path, *, model: str | None = None, only: str | None = Non
     source = read(file, faults)
     if source is None:
         return Compiled(str(path), (), tuple(faults))
-    compiled = compile_source(source, file, model=model, only=only or label, claims=claims)
-    wanted = only or label
-    if compiled.ok and not compiled.variants and wanted:
-        message = f"{file} has no variant `{wanted}`"
-        return Compiled(str(path), (), (*compiled.faults, Fault("unknown-variant", message, Span(source, 0, 0))))
-    return compiled
+    return compile_source(source, file, model=model, only=only or label, claims=claims)
 
 
 def _split_variant(path: Path) -> tuple[Path, str | None]:
@@ -96,6 +97,11 @@ def _split_variant(path: Path) -> tuple[Path, str | None]:
             if is_file(Path(text[:place])):
                 return Path(text[:place]), text[place + 1 :]
     return path, None
+
+
+def _unknown_variant(source: Source, label: str, labels: list[str]) -> Fault:
+    help = did_you_mean(label, labels, "variants") if any(labels) else "it has no `vary`, and so no variants"
+    return Fault("unknown-variant", f"{source.name} has no variant `{label}`", Span(source, 0, 0), help)
 
 
 def _verdicts(spec: Spec, plan: Plan, source: Source, faults: list[Fault]) -> Iterator[Verdict]:
@@ -111,14 +117,15 @@ def _other(source: Source, claim: Claim, faults: list[Fault]) -> Plan | None:
     if compiled.ok and len(compiled.variants) == 1:
         return compiled.variants[0].plan
     errors = [fault for fault in compiled.faults if fault.level == "error"]
+    help = None
     if errors:
-        reason = errors[0].message
+        reason, help = errors[0].message, errors[0].help
     elif not compiled.variants:
         reason = "it is a recipe"
     else:
         labels = [planned.spec.variant for planned in compiled.variants[:3]]
         reason = f"it is a family: name a variant, as in {claim.reference}@{labels[0]}"
-    faults.append(Fault("bad-reference", f"can't compare with {claim.reference}: {reason}", claim.value))
+    faults.append(Fault("bad-reference", f"can't compare with {claim.reference}: {reason}", claim.value, help))
     return None
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import io
-import os
 import sys
 
 from ablc.cli.app import app
@@ -22,9 +21,5 @@ def start() -> None:
         app()
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:
-        # whoever read our output has gone (`ablc params … | head`); Python would complain once more while closing
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     finally:
         gc.freeze()  # leaving, Python would search every object of lark and pydantic for cycles, which takes 40 ms

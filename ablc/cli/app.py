@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -31,6 +34,18 @@ FormatOption = Annotated[Format, typer.Option("--format", help="for people or fo
 Length = Annotated[int, typer.Option("--length", min=1, max=10**9, help="sequence length that FLOPs are counted at")]
 
 
+def _do(command: Callable[..., int], *arguments: Any) -> NoReturn:
+    """Run a command and leave with its exit code; 141 where whoever read our output has gone (`ablc … | head`)."""
+    try:
+        code = command(*arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python would complain once more while closing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    raise typer.Exit(code)
+
+
 @app.command()
 def params(
     specs: Specs = None,
@@ -42,7 +57,7 @@ def params(
     """Exact parameter counts, before anything is built, and whether each `expect` holds."""
     from ablc.cli.params import params_command
 
-    raise typer.Exit(params_command(specs or [], text or [], model, format.value, length))
+    _do(params_command, specs or [], text or [], model, format.value, length)
 
 
 @app.command()
@@ -57,7 +72,7 @@ def plan(
     """What a spec changes where: before → after, modules matched, difference in parameters."""
     from ablc.cli.plan import plan_command
 
-    raise typer.Exit(plan_command(specs or [], text or [], model, format.value, length, layers))
+    _do(plan_command, specs or [], text or [], model, format.value, length, layers)
 
 
 @app.command()
@@ -65,7 +80,7 @@ def check(specs: Specs = None, text: Text = None, model: Model = None) -> None:
     """Errors, warnings and failed claims of specs."""
     from ablc.cli.check import check_command
 
-    raise typer.Exit(check_command(specs or [], text or [], model))
+    _do(check_command, specs or [], text or [], model)
 
 
 @app.command()
@@ -84,7 +99,7 @@ def run(
     """Train what a spec describes, and record it."""
     from ablc.cli.run import run_command
 
-    raise typer.Exit(run_command(spec, recipe, steps, seed, scale, out, set_ or [], wandb))
+    _do(run_command, spec, recipe, steps, seed, scale, out, set_ or [], wandb)
 
 
 @app.callback(invoke_without_command=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ablc.cli.output import INVALID, compile_all, exit_code, nothing_given, print_fault, print_faults, say
+from ablc.cli.output import INVALID, compile_all, exit_code, nothing_given, plural, print_fault, print_faults, say
 from ablc.planning.verdicts import failure
 
 
@@ -22,6 +22,6 @@ def check_command(specs: list[Path], texts: list[str], model: str | None) -> int
                     failed += 1
                     print_fault(failure(verdict, planned.spec.variant))
     errors, warnings = (sum(f.level == level for one in compiled for f in one.faults) for level in ("error", "warning"))
-    counted = [f"{errors} errors", f"{warnings} warnings", f"{failed} failed claims"]
-    say(f"{len(compiled)} files: {', '.join(counted)}", "bold")
+    counted = [plural(errors, "error"), plural(warnings, "warning"), plural(failed, "failed claim")]
+    say(f"{plural(len(compiled), 'file')}: {', '.join(counted)}", "bold")
     return exit_code(compiled, bool(failed))

@@ -32,6 +32,10 @@ def say(text: str = "", style: str = "") -> None:
         print(visible(text))
 
 
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str] = ()) -> None:
     """A table with a line under its head on a terminal; elsewhere plain columns that nothing cuts or folds."""
     if is_terminal():

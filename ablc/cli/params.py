@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from ablc.blueprint.measures import flops_per_token, params, trainable
-from ablc.cli.output import INVALID, compile_all, exit_code, nothing_given, print_fault, print_faults, say, show_table
+from ablc.cli.output import (
+    INVALID,
+    compile_all,
+    exit_code,
+    nothing_given,
+    plural,
+    print_fault,
+    print_faults,
+    say,
+    show_table,
+)
 from ablc.pipeline import Compiled, Planned
 from ablc.planning.verdicts import Verdict, failure
 
@@ -85,7 +95,7 @@ def _total(compiled: list[Compiled]) -> str:
     planned = [p for one in compiled for p in one.variants]
     counted = Counter(verdict.word for p in planned for verdict in p.verdicts)
     invalid = sum(not one.ok for one in compiled)
-    parts = [f"{len(planned)} model{'s' * (len(planned) != 1)} in {len(compiled)} file{'s' * (len(compiled) != 1)}"]
+    parts = [f"{plural(len(planned), 'model')} in {plural(len(compiled), 'file')}"]
     parts += [f"{invalid} invalid"] if invalid else []
     claims = [f"{counted['holds']} hold", f"{counted['fails']} fail", f"{counted['needs runs']} need runs"]
     claims = [text for text in claims if not text.startswith("0 ")]

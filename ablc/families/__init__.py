@@ -10,9 +10,9 @@ import importlib
 import pkgutil
 from functools import cache
 
-from ablc.families.family import ConfigProblem, Family, read_config
+from ablc.families.family import ConfigProblem, Family, read_config, today
 
-__all__ = ["ConfigProblem", "Family", "families", "family", "read_config"]
+__all__ = ["ConfigProblem", "Family", "families", "family", "read_config", "today"]
 
 
 @cache

@@ -84,7 +84,7 @@ class Family:
 
     def knows(self, name: str) -> bool:
         """Whether a (dotted) field may stand in an override."""
-        first = _today(self, name).split(".")[0]
+        first = today(self, name).split(".")[0]
         return first != "model_type" and (first in self.fields or first in HARMLESS or first == "dtype")
 
 
@@ -96,9 +96,9 @@ def read_config(family: Family, raw: Config, overrides: Config, problems: list[C
     """
     config: dict[str, Any] = {"model_type": family.model_type}
     for name, value in {"torch_dtype": raw.get("dtype"), **raw}.items():
-        put(config, _today(family, name), value, keep_old=True)
+        put(config, today(family, name), value, keep_old=True)
     for name, value in overrides.items():
-        put(config, _today(family, name), value)
+        put(config, today(family, name), value)
     _name_rope_type(config)
     for name, spec in family.fields.items():
         if config.get(name) is None:
@@ -116,7 +116,8 @@ def read_config(family: Family, raw: Config, overrides: Config, problems: list[C
     return config
 
 
-def _today(family: Family, name: str) -> str:
+def today(family: Family, name: str) -> str:
+    """Today's spelling of a (dotted) field."""
     first, _, rest = name.partition(".")
     today = "dtype" if first == "torch_dtype" else family.legacy.get(first, first)
     return f"{today}.{rest}" if rest else today

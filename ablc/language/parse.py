@@ -35,7 +35,7 @@ _WORDS_FOR = {
     "PERCENT": "`%`",
     "OF": "`of`",
 }
-_KEYWORDS = ("name", "about", "model", "extends", "vary", "freeze", "train", "expect")
+KEYWORDS = ("name", "about", "model", "extends", "vary", "freeze", "train", "expect")
 _OPERATORS = {"PLUS", "MINUS", "STAR", "FLOORDIV"}
 _HELP_FOR_CHARACTER = {
     "/": "integer division is written `//`",
@@ -72,6 +72,11 @@ def parse_statement(text: str) -> StatementNode | Problem:
         raise
     except Problem as problem:
         return problem
+
+
+def meant_keyword(word: str) -> str | None:
+    """The keyword that a mistyped first word of a statement most probably meant, or None."""
+    return nearest(word, KEYWORDS) if word not in KEYWORDS else None
 
 
 def grammar_text() -> str:
@@ -131,8 +136,7 @@ def _wanted(expected: frozenset[str]) -> str:
 
 def _help(found: _Unexpected, text: str) -> str | None:
     first = next(iter(re.findall(r"[^\s=(]+", text)), "")
-    meant = nearest(first, _KEYWORDS)
-    if meant and first not in _KEYWORDS:
+    if meant := meant_keyword(first):
         return f"did you mean `{meant}`?"
     if found.what == "`=`" and first == "expect":
         return "equality is written `==` in a claim"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 from ablc.bases import Base, BaseProblem, load_base
 from ablc.blueprint import Blueprint
-from ablc.families import ConfigProblem, families, family, read_config
+from ablc.families import ConfigProblem, families, family, read_config, today
 from ablc.faults import Fault, Span, did_you_mean, has_errors
 from ablc.language import tree
 from ablc.language.tree import Statement
@@ -66,7 +66,11 @@ def find_original(
     if said:
         problems.clear()
         config = read_config(family(kind), base.config, said, problems)
-    faults.extend(Fault(p.code, f"{name}: {p.message}", span, p.help, p.level) for p in problems)
+    places = {today(family(kind), o.field.name): statement.span(o) for o in overrides if statement is not None}
+    for p in problems:
+        place = places.get(p.field)
+        message = p.message if place is not None else f"{name}: {p.message}"
+        faults.append(Fault(p.code, message, place or span, p.help, p.level))
     if any(problem.level == "error" for problem in problems):
         return None
     try:
@@ -87,7 +91,7 @@ def _family_of(base: Base) -> str:
 
 def _overrides(
     statement: Statement | None,
-    nodes: Iterable[tree.Override],
+    nodes: tuple[tree.Override, ...],
     kind: str,
     names: Names,
     base: Base,
@@ -103,7 +107,9 @@ def _overrides(
             fault = Fault("unknown-field", f"{kind} has no config field `{name}`", statement.span(node.field), help)
             faults.append(fault)
         elif name in said:
-            faults.append(Fault("set-twice", f"`{name}` is set twice", statement.span(node.field)))
+            first = next(other for other in nodes if other.field.name == name)
+            note = ((statement.span(first.field), "it is set here already"),)
+            faults.append(Fault("set-twice", f"`{name}` is set twice", statement.span(node.field), related=note))
         else:
             is_field = isinstance(node.value, tree.Word) and node.value.name in names.fields
             said[name] = value_of(statement, node.value, names, faults, want_integer=is_field)

@@ -9,11 +9,12 @@ from typing import Any
 
 from ablc.blueprint import Layers
 from ablc.blueprint.slots import SlotProblem, check_slot, slots_of
-from ablc.faults import Fault, did_you_mean
+from ablc.faults import Fault
 from ablc.language import tree
+from ablc.language.parse import meant_keyword
 from ablc.language.tree import Statement
-from ablc.ops import Operation, operation, operations
 from ablc.ops.operation import Parameter
+from ablc.spec.calls import Call, Calls
 from ablc.spec.claims import resolve_claims
 from ablc.spec.gather import Program
 from ablc.spec.model import Edit, Freeze, Spec
@@ -21,13 +22,13 @@ from ablc.spec.original import Original, value_of
 from ablc.spec.settings import Settings, Variant, train_settings
 from ablc.spec.values import BadValue, Names, Scalar, evaluate, integer, layer_set
 
-Said = list[tuple[Parameter, tree.Argument]]  # what an operation was given: each argument with the parameter it fills
 
-
-def resolve(program: Program, found: Settings, variant: Variant, original: Original, faults: list[Fault]) -> Spec:
+def resolve(
+    program: Program, found: Settings, calls: Calls, variant: Variant, original: Original, faults: list[Fault]
+) -> Spec:
     """The spec of one variant. Statements with faults are left out of it, so that all faults of a file are told at
     once."""
-    resolver = _Resolver(program, found, variant, original, faults)
+    resolver = _Resolver(program, found, calls, variant, original, faults)
     resolver.vary_names()
     for statement in program.statements:
         if isinstance(statement.node, tree.Assign):
@@ -57,6 +58,7 @@ class _Resolver:
 
     program: Program
     found: Settings
+    calls: Calls
     variant: Variant
     original: Original
     faults: list[Fault]
@@ -68,7 +70,8 @@ class _Resolver:
             return None
         value = value_of(statement, statement.node.value, Names(self.variant.values, {}), self.faults)
         if not isinstance(value, str) or not value:
-            message = f"`{statement.node.key}` is a text in double quotes"
+            key = statement.node.key
+            message = f'`{key}` must be a text that isn\'t empty, as in {key} = "…"'
             self.faults.append(Fault("not-a-text", message, statement.span(statement.node.value)))
             return None
         return value
@@ -115,7 +118,9 @@ class _Resolver:
                 return tuple(range(len(self.original.blueprint.layers)))
             return layer_set(target.layers, len(self.original.blueprint.layers), self._names(statement))
         except SlotProblem as problem:
-            self.faults.append(Fault(problem.code, problem.message, statement.span(target.slot), problem.help))
+            keyword = meant_keyword(target.slot.name) if problem.code == "unknown-slot" else None
+            help = f"did you mean `{keyword} …`? ({problem.help})" if keyword else problem.help
+            self.faults.append(Fault(problem.code, problem.message, statement.span(target.slot), help))
         except BadValue as bad:
             self.faults.append(Fault(bad.code, bad.message, statement.span(bad.node), bad.help))
         return (-1,)
@@ -129,22 +134,16 @@ class _Resolver:
 
     def assign(self, statement: Statement, node: tree.Assign) -> None:
         targets = self._targets(statement, node.targets)
-        name = node.call.operation.name
-        if name not in operations():
-            help = did_you_mean(name, operations(), "operations")
-            place = statement.span(node.call.operation)
-            self.faults.append(Fault("unknown-operation", f"there is no operation `{name}`", place, help))
-            return
-        said = self._match(statement, node.call, operation(name))
-        if said is None:
+        call = self.calls.get(statement.span())
+        if call is None:
             return
         for target, layers in targets:
-            for some, arguments in self._by_arguments(statement, operation(name), said, layers):
+            for some, arguments in self._by_arguments(statement, call, layers):
                 self.edits.append(
                     Edit(
                         slot=target.slot.name,
                         layers=some,
-                        operation=name,
+                        operation=call.operation.name,
                         arguments=arguments,
                         span=statement.span(target),
                         call=statement.span(node.call),
@@ -152,73 +151,39 @@ class _Resolver:
                     )
                 )
 
-    def _match(self, statement: Statement, call: tree.Call, op: Operation) -> Said | None:
-        """Each argument with the parameter it fills, as Python matches them; None after a fault."""
-        positional = iter([p for p in op.parameters if not p.keyword_only])
-        by_name = {p.name: p for p in op.parameters}
-        matched: dict[str, tuple[Parameter, tree.Argument]] = {}
-
-        def refuse(code: str, node: tree.Node, message: str) -> None:
-            self.faults.append(Fault(code, message, statement.span(node), f"it is written `{op.signature()}`"))
-
-        for argument in call.arguments:
-            keyword = argument.keyword
-            parameter = by_name.get(keyword.name) if keyword is not None else next(positional, None)
-            if parameter is None and keyword is not None:
-                near = did_you_mean(keyword.name, by_name, f"arguments of `{op.name}`") if by_name else "it takes none"
-                message = f"`{op.name}` has no argument `{keyword.name}`"
-                self.faults.append(Fault("unknown-argument", message, statement.span(keyword), near))
-                return None
-            if parameter is None:
-                refuse("too-many-arguments", argument, f"`{op.name}` takes no further argument without a name")
-                return None
-            if parameter.name in matched:
-                refuse("argument-twice", argument, f"`{parameter.name}` is given twice")
-                return None
-            matched[parameter.name] = (parameter, argument)
-        for parameter in op.parameters:
-            if parameter.required and parameter.name not in matched:
-                refuse("missing-argument", call, f"`{op.name}` needs its argument `{parameter.name}`")
-                return None
-        return list(matched.values())
-
     def _by_arguments(
-        self,
-        statement: Statement,
-        op: Operation,
-        said: Said,
-        layers: Layers,
+        self, statement: Statement, call: Call, layers: Layers
     ) -> Iterator[tuple[Layers, dict[str, Any]]]:
         """The layers grouped by the values the arguments have there; one group unless an argument mentions `layer`."""
-        depends = any(word.name == "layer" for _, argument in said for word in tree.words(argument.value))
+        depends = any(word.name == "layer" for _, argument in call.said for word in tree.words(argument.value))
         if layers is None or not depends:
-            arguments = self._arguments(statement, op, said, None)
+            arguments = self._arguments(statement, call, None)
             if arguments is not None:
                 yield layers, arguments
             return
         groups: dict[str, tuple[list[int], dict[str, Any]]] = {}
         for layer in layers:
-            arguments = self._arguments(statement, op, said, layer)
+            arguments = self._arguments(statement, call, layer)
             if arguments is None:
                 return
             groups.setdefault(repr(arguments), ([], arguments))[0].append(layer)
         for some, arguments in groups.values():
             yield tuple(some), arguments
 
-    def _arguments(self, statement: Statement, op: Operation, said: Said, layer: int | None) -> dict[str, Any] | None:
+    def _arguments(self, statement: Statement, call: Call, layer: int | None) -> dict[str, Any] | None:
         values: dict[str, Any] = {}
-        for parameter, argument in said:
+        for parameter, argument in call.said:
             try:
                 values[parameter.name] = _argument(parameter, argument.value, self._names(statement, layer))
             except BadValue as bad:
                 self.faults.append(Fault(bad.code, bad.message, statement.span(bad.node), bad.help))
                 return None
             if (wrong := parameter.kind.check(values[parameter.name])) is not None:
-                message = f"`{parameter.name}` of `{op.name}` can't be {_shown(values[parameter.name])}"
+                message = f"`{parameter.name}` of `{call.operation.name}` can't be {_shown(values[parameter.name])}"
                 message += f" in layer {layer}" if layer is not None else ""
                 self.faults.append(Fault("bad-argument", message, statement.span(argument.value), wrong))
                 return None
-        return op.explicit(values, self.original.blueprint.activation)
+        return call.operation.explicit(values, self.original.blueprint.activation)
 
 
 def _argument(parameter: Parameter, node: tree.Value, names: Names) -> Scalar:

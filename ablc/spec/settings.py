@@ -76,7 +76,7 @@ class Variant:
 def variants(program: Program, found: Settings, faults: list[Fault]) -> Iterator[Variant]:
     """Every variant in grid order, the last `vary` changing fastest; none where a `vary` is wrong or the grid too
     large."""
-    grids = [_choices(statement, faults) for statement in found.vary.values()]
+    grids = [_choices(statement, found, faults) for statement in found.vary.values()]
     _report_unused(program, found, faults)
     count = math.prod(len(grid) for grid in grids)
     if count > MAX_VARIANTS:
@@ -90,7 +90,7 @@ def variants(program: Program, found: Settings, faults: list[Fault]) -> Iterator
         yield Variant(label or None, values)
 
 
-def _choices(statement: Statement, faults: list[Fault]) -> list[tuple[str, Scalar]]:
+def _choices(statement: Statement, found: Settings, faults: list[Fault]) -> list[tuple[str, Scalar]]:
     node = statement.node
     assert isinstance(node, tree.Vary)
     name = node.name.name
@@ -105,6 +105,13 @@ def _choices(statement: Statement, faults: list[Fault]) -> list[tuple[str, Scala
         except BadValue as bad:
             faults.append(Fault(bad.code, bad.message, statement.span(bad.node), bad.help))
             continue
+        if isinstance(value, tree.Word) and value.name in found.vary:
+            message = f"`{name}` can't take the values of `{value.name}`: a `vary` doesn't read another"
+            faults.append(
+                Fault(
+                    "bad-vary-value", message, statement.span(value), f'quote it if the word is meant: "{value.name}"'
+                )
+            )
         shown = result if isinstance(result, str) else show(value)
         if (type(result), result) in taken:
             faults.append(Fault("vary-twice", f"`{name}` takes {shown} twice", statement.span(value)))
@@ -176,4 +183,6 @@ def recipe_value(key: str, value: Scalar) -> tuple[str | None, Any]:
         return None, getattr(Recipe.model_validate({key: value}), key)
     except ValidationError as error:
         first = error.errors()[0]
-        return first["msg"].lower().replace("input should", f"{value!r} should"), value
+        return first["msg"].lower().replace("input should", f"{value!r} should").replace(
+            "a valid integer", "an integer"
+        ).replace("a valid", "a"), value

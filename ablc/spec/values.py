@@ -153,7 +153,10 @@ def _bound(node: tree.Value, names: Names) -> int:
     value = integer(node, names)
     literal = isinstance(node, tree.Negative) and isinstance(node.operand, tree.Integer)
     if value < 0 and not literal:
-        raise BadValue("negative-bound", node, f"`{show(node)}` is {value}", "only a literal counts from the end: [-1]")
+        help = "only a literal counts from the end: [-1]"
+        raise BadValue(
+            "negative-bound", node, f"`{show(node)}` is {value}, and a computed bound can't be negative", help
+        )
     return value
 
 
