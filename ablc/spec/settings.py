@@ -183,6 +183,5 @@ def recipe_value(key: str, value: Scalar) -> tuple[str | None, Any]:
         return None, getattr(Recipe.model_validate({key: value}), key)
     except ValidationError as error:
         first = error.errors()[0]
-        return first["msg"].lower().replace("input should", f"{value!r} should").replace(
-            "a valid integer", "an integer"
-        ).replace("a valid", "a"), value
+        said = first["msg"].lower().replace("a valid integer", "an integer").replace("a valid", "a")
+        return said.replace("input should", f"{value!r} should"), value
