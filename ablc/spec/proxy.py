@@ -51,8 +51,17 @@ def scaled(spec: Spec, factor: Fraction, vocabulary: int) -> Spec:
             config[name] = vocabulary
         elif known.scales == "std":
             config[name] = config[name] * float(1 / factor) ** 0.5
+    for name, value in config.items():
+        if name.endswith("_token_id") and not _is_in(value, vocabulary):
+            config[name] = None  # a token of the base model's own tokenizer
     edits = tuple(_scaled_edit(edit, factor) for edit in spec.edits)
     return spec.model_copy(update={"config": config, "edits": edits})
+
+
+def _is_in(token_id: Any, vocabulary: int) -> bool:
+    """Whether an id, or every one of a list, is in the vocabulary; None is."""
+    ids = token_id if isinstance(token_id, list) else [token_id]
+    return all(number is None or number < vocabulary for number in ids)
 
 
 def _scaled_edit(edit: Edit, factor: Fraction) -> Edit:

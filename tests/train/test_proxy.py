@@ -28,6 +28,13 @@ def test_widths_and_ranks_shrink_and_the_rest_stays() -> None:
     assert heads == [[64], [64]]
 
 
+def test_tokens_beyond_the_proxys_vocabulary_are_left_out() -> None:
+    spec = ablc.loads('model = "meta-llama/Llama-3.1-8B"(eos_token_id = 7, pad_token_id = 4096); mlp = lora_mlp(64)')
+    assert (spec.config["bos_token_id"], spec.config["pad_token_id"]) == (128000, 4096)
+    config = scaled(spec, Fraction(1, 32), 4096).config
+    assert (config["bos_token_id"], config["eos_token_id"], config["pad_token_id"]) == (None, 7, None)
+
+
 def test_a_rank_is_evaluated_on_the_full_config_first() -> None:
     text = 'model = "EleutherAI/pythia-410m"; attention.qkv = lora(hidden_size // 16); mlp = lora_mlp(8 + layer)'
     small = scaled(ablc.loads(text), Fraction(1, 8), 4096)
