@@ -38,20 +38,16 @@ def find_original(
 ) -> Original | None:
     """The base model of one variant, or None after a fault."""
     statement = found.model
-    node = statement.node if statement is not None else None
-    span = statement.span(node.value) if statement is not None and isinstance(node, tree.Model) else None
-    overrides: tuple[tree.Override, ...] = ()
-    folder = Path()  # a model that a command names counts from where the command runs
-    name: Scalar = default_model
-    if statement is not None and isinstance(node, tree.Model):
-        name = value_of(statement, node.value, Names(variant.values, {}), faults)
-        overrides = node.overrides
-        folder = statement.source.folder
+    if statement is not None and isinstance(statement.node, tree.Model):
+        name = value_of(statement, statement.node.value, Names(variant.values, {}), faults)
+        folder, overrides = statement.source.folder, statement.node.overrides
+        span = statement.span(statement.node.value)
+    else:  # a model that a command names counts from where the command runs
+        name, folder, span, overrides = default_model, Path(), None, ()
     if not isinstance(name, str) or not name:
-        where = span or Span(program.source, 0, 0)
         if not has_errors(faults):  # what went wrong before may be why none is
             help = 'say which: model = "EleutherAI/pythia-410m"'
-            faults.append(Fault("no-model", "no base model is named", where, help))
+            faults.append(Fault("no-model", "no base model is named", span or Span(program.source, 0, 0), help))
         return None
     try:
         base = load_base(name, folder)
@@ -67,10 +63,7 @@ def find_original(
         problems.clear()
         config = read_config(family(kind), base.config, said, problems)
     places = {today(family(kind), o.field.name): statement.span(o) for o in overrides if statement is not None}
-    for p in problems:
-        place = places.get(p.field)
-        message = p.message if place is not None else f"{name}: {p.message}"
-        faults.append(Fault(p.code, message, place or span, p.help, p.level))
+    faults.extend(_config_fault(problem, name, span, places.get(problem.field)) for problem in problems)
     if any(problem.level == "error" for problem in problems):
         return None
     try:
@@ -79,6 +72,12 @@ def find_original(
         faults.append(Fault("bad-config", f"{name}: {error}", span))
         return None
     return Original(name, kind, frozenset({**config, **base.config}), fields, said, blueprint)
+
+
+def _config_fault(problem: ConfigProblem, model: str, span: Span | None, override: Span | None) -> Fault:
+    """A problem of the config, told at the override that made it, else at the model's name."""
+    message = problem.message if override is not None else f"{model}: {problem.message}"
+    return Fault(problem.code, message, override or span, problem.help, problem.level)
 
 
 def _family_of(base: Base) -> str:
