@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("ablc", deadline=None)
+settings.load_profile("ablc")
 
 # What an unknown model gets must not depend on a network; children inherit it. Read when huggingface_hub is imported.
 os.environ["HF_HUB_OFFLINE"] = "1"

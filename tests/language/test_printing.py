@@ -16,7 +16,7 @@ from ablc.language.printer import show
 SPECS = sorted((Path(__file__).resolve().parents[2] / "specs").glob("*.abl"))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(statements)
 def test_what_is_printed_parses_to_the_same_tree(node: tree.StatementNode) -> None:
     text = show(node)
@@ -25,7 +25,7 @@ def test_what_is_printed_parses_to_the_same_tree(node: tree.StatementNode) -> No
     assert show(again) == text  # type: ignore[arg-type]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(statements, statements)
 def test_statements_in_a_file_are_those_parsed_alone(first: tree.StatementNode, second: tree.StatementNode) -> None:
     file = parse(Source("two", f"{show(first)}\n{show(second)}"), [])

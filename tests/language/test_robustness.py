@@ -39,7 +39,7 @@ def codes(text: str) -> list[str]:
     return [fault.code for fault in faults]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.one_of(st.text(), likely, tight))
 def test_any_text_compiles_or_is_told_what_is_wrong(text: str) -> None:
     compiled = compile_source(Source("t", MODEL + text))
@@ -47,7 +47,7 @@ def test_any_text_compiles_or_is_told_what_is_wrong(text: str) -> None:
         assert render(fault)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200))
 def test_any_bytes_decode_and_parse_or_are_told_what_is_wrong(data: bytes) -> None:
     faults: list[Fault] = []

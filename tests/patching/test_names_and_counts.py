@@ -65,7 +65,7 @@ STATEMENTS = st.lists(
 
 
 @pytest.mark.parametrize("family", sorted(BASES))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(statements=STATEMENTS, freeze=st.booleans())
 def test_random_specs(family: str, statements: list[str], freeze: bool) -> None:
     text = BASES[family] + "\n".join([*statements, *(["freeze mlp, attention.norm"] if freeze else [])])

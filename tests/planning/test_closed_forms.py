@@ -96,13 +96,13 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
     return config
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(configs())
 def test_any_config(config: dict[str, Any]) -> None:
     assert counted(config) == FORMS[config["model_type"]](config)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(configs(), st.integers(1, 5000))
 def test_flops_and_cache_of_any_config(config: dict[str, Any], length: int) -> None:
     kind = family(config["model_type"])
