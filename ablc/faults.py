@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 SNIPPET_WIDTH = 100
+LONGEST = 1000  # characters of a sentence
 
 
 @dataclass(frozen=True)
@@ -110,14 +111,19 @@ def did_you_mean(word: str, choices: Iterable[str], what: str = "choices") -> st
 
 def render(fault: Fault) -> str:
     """A fault as a reader sees it: level, code, sentence, place, the line with the place underlined, the way out."""
-    lines = [f"{fault.level}[{fault.code}]: {visible(fault.message)}"]
+    lines = [f"{fault.level}[{fault.code}]: {visible(_cut(fault.message))}"]
     if fault.span is not None:
         lines += _snippet(fault.span)
     for span, label in fault.related:
         lines += [f"  note: {visible(label)}", *_snippet(span)]
     if fault.help:
-        lines.append(f"  help: {visible(fault.help)}")
+        lines.append(f"  help: {visible(_cut(fault.help))}")
     return "\n".join(lines)
+
+
+def _cut(text: str) -> str:
+    """A sentence with the middle taken out where a huge name stands in it."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
 
 
 def visible(text: str) -> str:

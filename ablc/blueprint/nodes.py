@@ -9,6 +9,7 @@ it.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -148,7 +149,10 @@ class Blueprint:
     layers: tuple[Node, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "config", MappingProxyType(dict(self.config)))
+        object.__setattr__(self, "config", MappingProxyType(copy.deepcopy(dict(self.config))))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Blueprint, (self.family, dict(self.config), self.root, self.layers_path, self.layers)
 
     @property
     def activation(self) -> str:

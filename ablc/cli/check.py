@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ablc.cli.output import INVALID, compile_all, exit_code, nothing_given, plural, print_fault, print_faults, say
 from ablc.planning.verdicts import failure
 
 
-def check_command(specs: list[Path], texts: list[str], model: str | None) -> int:
+def check_command(specs: list[str], texts: list[str], model: str | None) -> int:
     """Tell every error, warning and failed claim."""
     if nothing_given(specs, texts):
         return INVALID

@@ -29,7 +29,7 @@ def say(text: str = "", style: str = "") -> None:
     if is_terminal():
         terminal().print(visible(text), style=style, markup=False)
     else:
-        print(visible(text))
+        print(visible(text), flush=True)
 
 
 def plural(count: int, noun: str) -> str:
@@ -65,15 +65,18 @@ def terminal(stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False)
 
 
-def compile_all(specs: list[Path], texts: list[str], model: str | None) -> Iterator[Compiled]:
+def compile_all(specs: list[str], texts: list[str], model: str | None) -> Iterator[Compiled]:
     """Compile every file, folder and text that a command was given, one at a time."""
-    for path in specs:
-        yield from (compile_file(file, model=model) for file in _files(path))
+    for name in specs:
+        if name:
+            yield from (compile_file(file, model=model) for file in _files(Path(name)))
+        else:  # a shell's unset variable, and not this folder
+            yield Compiled(name, (), (Fault("cannot-read", "the name of a spec is empty"),))
     for text in texts:
         yield compile_source(Source("-e", text), model=model)
 
 
-def nothing_given(specs: list[Path], texts: list[str]) -> bool:
+def nothing_given(specs: list[str], texts: list[str]) -> bool:
     if specs or texts:
         return False
     print_fault(Fault("no-spec", "no spec is given", help="name files, or write one: -e 'attention[3:] = lora(8)'"))

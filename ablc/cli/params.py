@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 from ablc.blueprint.measures import flops_per_token, params, trainable
@@ -23,7 +22,7 @@ from ablc.pipeline import Compiled, Planned
 from ablc.planning.verdicts import Verdict, failure
 
 
-def params_command(specs: list[Path], texts: list[str], model: str | None, format: str, length: int) -> int:
+def params_command(specs: list[str], texts: list[str], model: str | None, format: str, length: int) -> int:
     """Count every spec; an invalid one is told on stderr and the others are still counted."""
     if nothing_given(specs, texts):
         return INVALID

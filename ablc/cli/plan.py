@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from ablc.blueprint.measures import (
     flops_per_token,
@@ -21,7 +20,7 @@ from ablc.planning.verdicts import failure
 from ablc.spec.values import show_layers
 
 
-def plan_command(specs: list[Path], texts: list[str], model: str | None, format: str, length: int, layers: bool) -> int:
+def plan_command(specs: list[str], texts: list[str], model: str | None, format: str, length: int, layers: bool) -> int:
     """Show what every spec changes, or print the plans as JSON."""
     if nothing_given(specs, texts):
         return INVALID

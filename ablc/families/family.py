@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Literal
 
 from ablc.blueprint import DTYPE_BYTES, Blueprint
@@ -51,7 +50,7 @@ class Field:
     start of training and can't be seen in the blueprint's nodes: those fields go into a plan's fingerprint.
     """
 
-    kind: Literal["size", "depth", "number", "flag", "activation", "rope"]
+    kind: Literal["size", "depth", "not negative", "probability", "flag", "activation", "rope", "token"]
     default: Any = None
     scales: Literal["", "width", "vocabulary", "std"] = ""
     computes: bool = False
@@ -82,6 +81,12 @@ class Family:
     build: Callable[[Config], Blueprint]
     legacy: Mapping[str, str] = field(default_factory=dict)
 
+    def computing(self, config: Config) -> dict[str, Any]:
+        """The fields of a config that change what is computed and can't be seen in the blueprint's nodes."""
+        names = [name for name, known in self.fields.items() if known.computes]
+        length = ["max_position_embeddings"] if reads_length(config) else []
+        return {name: config[name] for name in (*names, *length)}
+
     def knows(self, name: str) -> bool:
         """Whether a (dotted) field may stand in an override."""
         first = today(self, name).split(".")[0]
@@ -104,8 +109,9 @@ def read_config(family: Family, raw: Config, overrides: Config, problems: list[C
         if config.get(name) is None:
             config[name] = spec.default
         elif (wrong := _wrong(spec.kind, config[name])) is not None:
-            problems.append(ConfigProblem("error", "bad-config", name, f"{name} = {_short(config[name])}: {wrong}"))
-        elif spec.kind == "number":
+            value = "" if spec.kind == "rope" else f" = {_short(config[name])}"
+            problems.append(ConfigProblem("error", "bad-config", name, f"{name}{value}: {wrong}"))
+        elif spec.kind in ("not negative", "probability"):
             config[name] = float(config[name])
     for name in sorted(config.keys() - family.fields.keys() - HARMLESS - {"dtype"}):
         problems.extend(_unknown(family, name, config[name]))
@@ -162,15 +168,51 @@ def _wrong(kind: str, value: Any) -> str | None:
         most = MAX_SIZE if kind == "size" else MAX_LAYERS
         ok = isinstance(value, int) and number and 0 < value <= most
         return None if ok else f"it must be an integer from 1 to {most:,}"
-    if kind == "number":
-        return None if number and math.isfinite(value) else "it must be a finite number"
+    if kind == "not negative":
+        return None if number and math.isfinite(value) and value >= 0 else "it must be a number from 0 on"
+    if kind == "probability":
+        return None if number and 0 <= value <= 1 else "it must be a number from 0 to 1"
+    if kind == "token":
+        return None if isinstance(value, int) and number and value >= -1 else "it must be a token's number"
     if kind == "flag":
         return None if isinstance(value, bool) else "it must be true or false"
     if kind == "activation":
         return None if value in ACTIVATIONS else did_you_mean(str(value), ACTIVATIONS, "activations")
     if kind == "rope":
-        return None if isinstance(value, Mapping) else "it must be a dict of rotary settings"
+        return _wrong_rope(value) if isinstance(value, Mapping) else "it must be a dict of rotary settings"
     raise ValueError(f"no field kind {kind!r}")
+
+
+# What each way of stretching rotary positions has to be told.
+_ROPE_NEEDS: Mapping[str, tuple[str, ...]] = {
+    "default": (),
+    "linear": ("factor",),
+    "dynamic": ("factor",),
+    "yarn": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+    "longrope": ("short_factor", "long_factor"),
+}
+
+
+def _wrong_rope(rope: Config) -> str | None:
+    kind = rope.get("rope_type", "default")
+    if kind not in [*_ROPE_NEEDS]:
+        return f"there is no rope_type {_short(kind)}; {did_you_mean(str(kind), _ROPE_NEEDS, 'rope types')}"
+    if missing := [name for name in _ROPE_NEEDS[kind] if name not in rope]:
+        return f"rope_type {kind} needs {' and '.join(missing)} too"
+    for name, value in rope.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if name == "partial_rotary_factor" and not (number and 0 < value <= 1):
+            return f"{name} must be a number above 0, up to 1"
+        scalar = name == "rope_theta" or (name.endswith("factor") and name not in ("short_factor", "long_factor"))
+        if scalar and value is not None and not (number and math.isfinite(value) and value > 0):
+            return f"{name} must be a number above 0"
+    return None
+
+
+def reads_length(config: Config) -> bool:
+    """Whether the rotary positions depend on `max_position_embeddings`."""
+    return config["rope_parameters"].get("rope_type", "default") not in ("default", "linear")
 
 
 def _short(value: Any) -> str:
@@ -186,8 +228,3 @@ def check_heads(config: Config) -> None:
     kv_heads = config.get("num_key_value_heads") or heads
     if heads % kv_heads:
         raise ValueError(f"num_attention_heads {heads} isn't divisible by num_key_value_heads {kv_heads}")
-
-
-def frozen(config: Config) -> Config:
-    """A read-only view, for what is shared between plans."""
-    return MappingProxyType(dict(config))

@@ -22,11 +22,12 @@ FIELDS = {
     "attention_bias": Field("flag", False),
     "mlp_bias": Field("flag", False),
     "tie_word_embeddings": Field("flag", False),
-    "rms_norm_eps": Field("number", 1e-6, computes=True),
-    "initializer_range": Field("number", 0.02, scales="std", computes=True),
-    "attention_dropout": Field("number", 0.0, computes=True),
+    "rms_norm_eps": Field("not negative", 1e-6, computes=True),
+    "initializer_range": Field("not negative", 0.02, scales="std", computes=True),
+    "attention_dropout": Field("probability", 0.0, computes=True),
     "max_position_embeddings": Field("size", 2048),
     "rope_parameters": Field("rope", {}, computes=True),
+    "pad_token_id": Field("token", computes=True),  # the embedding's row of it starts at zero and stays there
 }
 ROPE_DEFAULTS = {"rope_type": "default", "rope_theta": 10000.0}
 
@@ -34,6 +35,8 @@ ROPE_DEFAULTS = {"rope_type": "default", "rope_theta": 10000.0}
 def build(config: Config) -> Blueprint:
     """The untouched model. Raises ValueError where heads, key-value heads and hidden size don't divide."""
     check_heads(config)
+    if (config["pad_token_id"] or 0) >= config["vocab_size"]:
+        raise ValueError(f"pad_token_id {config['pad_token_id']} isn't in a vocabulary of {config['vocab_size']}")
     h, vocabulary, heads = config["hidden_size"], config["vocab_size"], config["num_attention_heads"]
     embedding_path = "model.embed_tokens"
     head: Node = Linear(h, vocabulary, bias=False)

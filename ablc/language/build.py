@@ -13,6 +13,7 @@ from ablc.language import tree
 
 MAX_TERMS = 100
 MAX_DIGITS = 60
+MAX_ITEMS = 1_000
 N = TypeVar("N", bound=tree.Node)
 Child = Any  # a Token, a Node, a list of nodes, or None for an optional part that isn't there
 
@@ -72,7 +73,10 @@ class TreeBuilder(Transformer[Token, Any]):
         return tree.Target(*_ends(c), c[0], c[1])
 
     def layers(self, c: list[Child]) -> tree.Layers:
-        return tree.Layers(*_ends(c), tuple(n for n in c if isinstance(n, tree.Index | tree.Slice)))
+        items = tuple(n for n in c if isinstance(n, tree.Index | tree.Slice))
+        if len(items) > MAX_ITEMS:
+            raise Problem("list-too-long", f"a list of layers has at most {MAX_ITEMS:,} items", *_ends(c))
+        return tree.Layers(*_ends(c), items)
 
     def index(self, c: list[Child]) -> tree.Index:
         return tree.Index(*_ends(c), c[0])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from lark import Lark, Token
-from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken, VisitError
+from lark.exceptions import UnexpectedInput, UnexpectedToken, VisitError
 
 from ablc.cache import cache_dir
 from ablc.faults import Fault, Source, Span, nearest
@@ -36,11 +37,27 @@ _WORDS_FOR = {
     "OF": "`of`",
 }
 KEYWORDS = ("name", "about", "model", "extends", "vary", "freeze", "train", "expect")
+MAX_STATEMENTS = 2_000
+MAX_CHARACTERS = 100_000  # of a statement
+_TOO_LONG = Problem("statement-too-long", f"a statement has at most {MAX_CHARACTERS:,} characters", 0, 1)
+SYNTAX_CODES = frozenset(
+    {
+        "syntax",
+        "bad-number",
+        "expression-too-long",
+        "list-too-long",
+        "statement-too-long",
+        "nested-too-deep",
+        "too-many-statements",
+    }
+    | {"unclosed-string", "unclosed-bracket", "unopened-bracket", "mismatched-bracket"}
+)
 _OPERATORS = {"PLUS", "MINUS", "STAR", "FLOORDIV"}
 _HELP_FOR_CHARACTER = {
     "/": "integer division is written `//`",
     "'": 'strings are written in double quotes: "…"',
     "{": "layers stand in `[…]`, arguments in `(…)`",
+    "\r": "lines end with LF or CRLF; in this file some end with CR alone",
     "!": "a claim is `==`, `<`, `<=`, `>`, `>=`, or `within 1% of`",
 }
 
@@ -49,8 +66,13 @@ def parse(source: Source, faults: list[Fault]) -> File:
     """All statements of a file that could be parsed; a syntax error in one hides none in the others."""
     pieces = split(source, faults)
     statements = []
+    if len(pieces.statements) > MAX_STATEMENTS:
+        message = f"{len(pieces.statements):,} statements; a file has at most {MAX_STATEMENTS:,}"
+        place = pieces.statements[MAX_STATEMENTS]
+        faults.append(Fault("too-many-statements", message, Span(source, place.start, place.start + 1)))
+        return File(source, (), pieces.comments)
     for span in pieces.statements:
-        result = parse_statement(span.text)
+        result = parse_statement(span.text) if span.end - span.start <= MAX_CHARACTERS else _TOO_LONG
         if isinstance(result, Problem):
             place = Span(source, span.start + result.start, span.start + result.end)
             faults.append(Fault(result.code, result.message, place, result.help))
@@ -124,8 +146,21 @@ def _found(error: UnexpectedInput, text: str) -> _Unexpected:
             return _Unexpected(len(text), len(text), "end of the statement", expected)
         return _Unexpected(token.start_pos or 0, token.end_pos or len(text), f"`{token[:40]}`", expected)
     place = error.pos_in_stream or 0
-    allowed = frozenset(error.allowed or ()) if isinstance(error, UnexpectedCharacters) else frozenset[str]()
-    return _Unexpected(place, place + 1, f"`{text[place]}`", allowed)
+    return _Unexpected(place, place + 1, _character(text[place]), _allowed(text[:place]))
+
+
+def _allowed(before: str) -> frozenset[str]:
+    """What the grammar allows after a text. The lexer's own list also has what only could stand in a like place."""
+    reader = _parser().parse_interactive(before)
+    reader.exhaust_lexer()
+    return frozenset(reader.accepts())  # type: ignore[no-untyped-call]
+
+
+def _character(char: str) -> str:
+    """A character as a reader can tell it from others: what isn't ASCII with its number and name."""
+    if char.isascii() and char.isprintable():
+        return f"`{char}`"
+    return f"`{char}` (U+{ord(char):04X} {unicodedata.name(char, '').lower()})".replace(" )", ")")
 
 
 def _wanted(expected: frozenset[str]) -> str:
@@ -135,9 +170,13 @@ def _wanted(expected: frozenset[str]) -> str:
 
 
 def _help(found: _Unexpected, text: str) -> str | None:
-    first = next(iter(re.findall(r"[^\s=(]+", text)), "")
+    first = next(iter(re.findall(r"\w+", text)), "")
     if meant := meant_keyword(first):
         return f"did you mean `{meant}`?"
+    value = text.partition("=")[2].strip()
+    if first in ("model", "train", "vary") and value and found.start > text.index("="):
+        example = "" if first == "vary" or '"' in value else f': "{value}"'
+        return f"what isn't a plain word or number stands in double quotes{example}"
     if found.what == "`=`" and first == "expect":
         return "equality is written `==` in a claim"
     return _HELP_FOR_CHARACTER.get(text[found.start : found.start + 1])

@@ -49,6 +49,10 @@ def decode(
     data: bytes, name: str, faults: list[Fault], *, folder: Path = Path(), said_at: Span | None = None
 ) -> Source | None:
     """Bytes as a `Source`; UTF-8 without NUL, or a fault that says where it isn't."""
+    if len(data) > MAX_BYTES:
+        message = f"{name} has {len(data):,} bytes; a spec has at most {MAX_BYTES:,}"
+        faults.append(Fault("file-too-large", message, said_at))
+        return None
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -57,3 +57,17 @@ def count(plan: Plan, length: int = DEFAULT_LENGTH) -> Count:
         by_slot={slot: slot_params(blueprint, slot) for slot in slots_of(plan.original).names},
         by_layer=tuple(layer_params(blueprint)),
     )
+
+
+def summary(plan: Plan) -> list[tuple[str, int, int]]:
+    """Parameters before and after: a row a slot, what is inside attention and MLP in theirs, then `total` and
+    `trainable`."""
+    slots = [slot for slot in slots_of(plan.original).names if slot != "layer" and not _is_inside(slot)]
+    rows = [(slot, slot_params(plan.original, slot), slot_params(plan.blueprint, slot)) for slot in slots]
+    readings = {"total": params, "trainable": trainable}
+    return rows + [(name, read(plan.original), read(plan.blueprint)) for name, read in readings.items()]
+
+
+def _is_inside(slot: str) -> bool:
+    """Whether a slot is a part of attention or MLP; their norms are parts of the layer."""
+    return slot.split(".")[0] in ("attention", "mlp") and "." in slot and not slot.endswith(".norm")

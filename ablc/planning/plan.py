@@ -55,8 +55,8 @@ class Plan:
     @cached_property
     def fingerprint(self) -> str:
         """Equal exactly when the models are: names, hub ids and the statements' places are left out."""
-        known = family(self.blueprint.family).fields
-        computing = {name: _as_floats(self.blueprint.config[name]) for name, spec in known.items() if spec.computes}
+        config = self.blueprint.config
+        computing = {name: _as_floats(value) for name, value in family(self.blueprint.family).computing(config).items()}
         content = {**structure(self.blueprint), "config": computing}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -74,6 +74,8 @@ class Plan:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
         """The plan that `to_json` wrote. Raises ValueError where it isn't one, or was changed by hand."""
+        if not isinstance(data, Mapping):
+            raise ValueError("this is no plan: it isn't an object")
         if data.get("format_version") != FORMAT_VERSION:
             raise ValueError(f"this plan has format_version {data.get('format_version')}, not {FORMAT_VERSION}")
         try:
@@ -241,11 +243,16 @@ def _changes(draft: _Draft, folded: Blueprint) -> Iterable[Change]:
             lines[edit.statement, difference.slot, before, after].append((difference, layers))
             _report_large_pair(draft, edit, difference)
     erased = _erased_by(draft)
-    for (statement, slot, before, after), entries in sorted(lines.items(), key=lambda item: _order(draft, item[0][0])):
+    order = {edit.statement: number for number, edit in reversed([*enumerate(draft.spec.edits)])}
+    for (statement, slot, before, after), entries in sorted(lines.items(), key=lambda item: order[item[0][0]]):
         at = None if entries[0][1] is None else tuple(sorted(layer for _, some in entries for layer in some or ()))
         matched = sum(len(difference.paths) * len(layers or (0,)) for difference, layers in entries)
         params = sum(difference.params * len(layers or (0,)) for difference, layers in entries)
         yield _line(statement, slot, at, before, after, matched, params, params, tuple(erased.pop(statement, ())))
+    for statement, taken_back in erased.items():  # one that only put the original back left no difference
+        edits = [edit for edit in draft.spec.edits if edit.statement == statement]
+        layers = None if edits[0].layers is None else tuple(sorted({n for e in edits for n in e.layers or ()}))
+        yield _line(statement, edits[0].slot, layers, "replaced", "original", 0, 0, 0, tuple(taken_back))
 
 
 def _by_owner(draft: _Draft, difference: Difference) -> Iterable[tuple[int, Layers]]:
@@ -275,10 +282,6 @@ def _line(
 ) -> Change:
     file, text = statement.source.name, " ".join(statement.text.split())
     return Change(slot, layers, before, after, matched, params, trainable, file, statement.line, text, erased)
-
-
-def _order(draft: _Draft, statement: Span) -> int:
-    return next(number for number, edit in enumerate(draft.spec.edits) if edit.statement == statement)
 
 
 def _owner(owner: Mapping[str, int], path: str) -> int:

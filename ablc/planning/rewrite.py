@@ -104,14 +104,16 @@ def _check_ties(node: Node, original: Node) -> None:
 def _record(fold: _Fold, number: int, edit: Edit, node: Node) -> None:
     """Note whose leaves the edit took over and what it changed."""
     touched = {path for path, slots in _leaf_slots(fold.original) if edit.slot == "layer" or edit.slot in slots}
-    for earlier, left in fold.standing.items():
-        if left and left <= touched:
+    for earlier, left in list(fold.standing.items()):
+        if left <= touched:
             fold.erased[earlier] = number
+            del fold.standing[earlier]
         left -= touched
     changed = frozenset(touched & _changed(fold.original, node))
     fold.owner.update(dict.fromkeys(touched, number))
     fold.effects[number] = changed
-    fold.standing[number] = set(changed)
+    if changed:
+        fold.standing[number] = set(changed)
 
 
 def _leaf_slots(node: Node, path: str = "", outer: tuple[str, ...] = ()) -> list[tuple[str, tuple[str, ...]]]:

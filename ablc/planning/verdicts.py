@@ -32,13 +32,13 @@ class Verdict:
 
 def decide(claim: Claim, plan: Plan, lookup: Lookup, faults: list[Fault]) -> Verdict | None:
     """The verdict on a claim about a plan; None where the spec it compares with has faults."""
+    expected = claim.factor
+    other = None
+    if claim.reference is not None and (other := lookup(claim, faults)) is None:
+        return None
     if claim.measure in RUN_MEASURES:
         return Verdict(claim, None, None, None)
-    expected = claim.factor
-    if claim.reference is not None:
-        other = lookup(claim, faults)
-        if other is None:
-            return None
+    if other is not None:
         expected *= measure(claim.measure, other.blueprint, other.original)
     actual = measure(claim.measure, plan.blueprint, plan.original)
     return Verdict(claim, _holds(actual, claim, expected), actual, expected)

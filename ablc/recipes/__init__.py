@@ -8,7 +8,7 @@ from typing import Any
 from ablc.faults import Fault, Source, Span, SpecError, did_you_mean, has_errors
 from ablc.language import tree
 from ablc.language.parse import parse
-from ablc.language.read import read
+from ablc.language.read import is_file, read
 from ablc.spec.gather import Program, gather
 from ablc.spec.recipe import Recipe, recipe_keys
 from ablc.spec.settings import recipe_value, settings, train_settings
@@ -25,7 +25,7 @@ def load_recipe(name: str) -> dict[str, Any]:
     """The keys that a recipe sets: a built-in one by name, or a file. Raises SpecError."""
     faults: list[Fault] = []
     path = FOLDER / f"{name}.abl" if name in builtin_recipes() else Path(name)
-    if path.parent != FOLDER and not path.exists():
+    if path.parent != FOLDER and not is_file(path):
         help = did_you_mean(name, builtin_recipes(), "recipes that ship") + ", or name a file"
         raise SpecError([Fault("unknown-recipe", f"there is no recipe `{name}`", help=help)])
     source = read(path, faults)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ablc.bases import Base, BaseProblem, load_base
+from ablc.bases import Base, BaseProblem, builtin, load_base
 from ablc.blueprint import Blueprint
 from ablc.families import ConfigProblem, families, family, read_config, today
 from ablc.faults import Fault, Span, did_you_mean, has_errors
 from ablc.language import tree
+from ablc.language.parse import SYNTAX_CODES
 from ablc.language.tree import Statement
 from ablc.spec.gather import Program
 from ablc.spec.settings import Settings, Variant
@@ -44,6 +45,8 @@ def find_original(
         span = statement.span(statement.node.value)
     else:  # a model that a command names counts from where the command runs
         name, folder, span, overrides = default_model, Path(), None, ()
+    if isinstance(name, str) and _may_be_broken_name(statement, name, faults):
+        return None
     if not isinstance(name, str) or not name:
         if not has_errors(faults):  # what went wrong before may be why none is
             help = 'say which: model = "EleutherAI/pythia-410m"'
@@ -62,7 +65,8 @@ def find_original(
     if said:
         problems.clear()
         config = read_config(family(kind), base.config, said, problems)
-    places = {today(family(kind), o.field.name): statement.span(o) for o in overrides if statement is not None}
+    fields_said = [(today(family(kind), one.field.name).partition(".")[0], one) for one in overrides]
+    places = {name: statement.span(one) for name, one in fields_said if statement is not None}
     faults.extend(_config_fault(problem, name, span, places.get(problem.field)) for problem in problems)
     if any(problem.level == "error" for problem in problems):
         return None
@@ -71,7 +75,14 @@ def find_original(
     except ValueError as error:
         faults.append(Fault("bad-config", f"{name}: {error}", span))
         return None
-    return Original(name, kind, frozenset({**config, **base.config}), fields, said, blueprint)
+    return Original(name, kind, frozenset({**config, **base.config}), fields, said, replace(blueprint))
+
+
+def _may_be_broken_name(statement: Statement | None, name: str, faults: list[Fault]) -> bool:
+    """Whether a bare word may be the name of a `vary` that couldn't be read, and so is no model to look for."""
+    node = statement.node if statement is not None else None
+    is_word = isinstance(node, tree.Model) and isinstance(node.value, tree.Word)
+    return is_word and name not in builtin() and any(fault.code in SYNTAX_CODES for fault in faults)
 
 
 def _config_fault(problem: ConfigProblem, model: str, span: Span | None, override: Span | None) -> Fault:

@@ -29,14 +29,20 @@ def factor_of(scale: str, config: Mapping[str, Any]) -> Fraction:
     if scale == "full":
         return Fraction(1)
     heads, width = config["num_attention_heads"], config["hidden_size"]
+    fitting = [Fraction(kept, heads) for kept in range(1, heads + 1) if _divides(kept, config)]
     if scale == "auto":
-        kept = max(1, min(heads, round(Fraction(PROXY_WIDTH * heads, width))))
-        return Fraction(kept, heads)
-    factor = Fraction(scale)
-    if (heads * factor).denominator != 1:
-        fitting = ", ".join(f"1/{heads // n}" for n in range(heads, 0, -1) if heads % n == 0 and n < heads)
-        raise ScaleProblem(f"{scale} of {heads} heads isn't a whole number", f"scales that fit: full, {fitting}")
-    return factor
+        return min(fitting, key=lambda factor: abs(factor * width - PROXY_WIDTH))
+    if Fraction(scale) not in fitting:
+        units = ", ".join(str(factor) for factor in reversed(fitting) if factor.numerator == 1 and factor < 1)
+        message = f"{scale} of {heads} heads can't be had with whole groups of heads"
+        raise ScaleProblem(message, f"scales that fit: full{', ' if units else ''}{units}")
+    return Fraction(scale)
+
+
+def _divides(kept: int, config: Mapping[str, Any]) -> bool:
+    """Whether so many of the heads can share the key-value heads that are kept in proportion, at least one."""
+    kv_heads = config.get("num_key_value_heads") or config["num_attention_heads"]
+    return kept % max(1, round(Fraction(kv_heads * kept, config["num_attention_heads"]))) == 0
 
 
 def scaled(spec: Spec, factor: Fraction, vocabulary: int) -> Spec:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 
 Count = Annotated[StrictInt, Field(ge=1, le=10**9)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
@@ -26,7 +26,7 @@ class Recipe(BaseModel):
     scale: str = Field(
         "auto",
         pattern=r"^(auto|full|1/[1-9][0-9]{0,3})$",
-        description='`auto`, `full`, or the factor on the width: "1/8"',
+        description='`auto`, `full`, or a factor on the width such as "1/8"',
     )
     block_size: Count = Field(128, description="tokens a sequence")
     batch_size: Count = Field(8, description="sequences a micro-batch")
@@ -46,11 +46,25 @@ class Recipe(BaseModel):
     precision: Literal["fp32", "bf16_autocast", "bf16"] = Field(
         "fp32", description="`bf16_autocast` keeps fp32 weights; `bf16` has bf16 weights too, as the log did"
     )
-    init: Literal["normal", "product"] = Field(
+    weights: Literal["scratch", "pretrained"] = Field(
+        "scratch", description="`pretrained` starts from the base model's checkpoint, at full scale only"
+    )
+    init: Literal["normal", "product", "svd"] = Field(
         "normal",
-        description="how a low-rank pair starts: both factors, or their product, at the model's standard deviation",
+        description="how a low-rank pair starts: both factors, or their product, at the model's standard deviation; "
+        "or as the truncated SVD of the matrix it replaces",
     )
     seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] = Field(0, description="of initial weights and of the data order")
+    packing: Literal["blocks", "documents"] = Field(
+        "blocks", description="`documents` keeps attention inside each document of a block; `blocks` doesn't"
+    )
+    gradient_checkpointing: StrictBool = Field(False, description="compute activations again instead of keeping them")
+    compile: StrictBool = Field(False, description="compile the layers with torch.compile")
+    parallel: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="several processes: each has the whole model, or a share of every layer"
+    )
+    save_every: Count | None = Field(None, description="steps between checkpoints; `null`: at each evaluation")
+    keep: Count = Field(2, description="checkpoints that are kept")
     eval_every: Count | None = Field(None, description="steps between evaluations; `null`: after each epoch")
     eval_blocks: Count | None = Field(None, description="validation sequences used, spread evenly; `null`: all")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +44,7 @@ def resolve(
         about=resolver.text(found.about),
         model=original.name,
         family=original.family,
-        config=dict(original.blueprint.config),
+        config=copy.deepcopy(dict(original.blueprint.config)),
         overrides=dict(original.overrides),
         edits=tuple(resolver.edits),
         freezes=tuple(resolver.freezes),

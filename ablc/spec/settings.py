@@ -17,7 +17,7 @@ from ablc.ops import operations
 from ablc.spec.gather import Program
 from ablc.spec.values import BadValue, Names, Scalar, evaluate
 
-MAX_VARIANTS = 10_000
+MAX_VARIANTS = 1_000
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def _choices(statement: Statement, found: Settings, faults: list[Fault]) -> list
         message = f"`{name}` has a meaning of its own and can't be a `vary` name"
         faults.append(Fault("bad-vary-name", message, statement.span(node.name)))
     choices: list[tuple[str, Scalar]] = []
-    taken: set[tuple[type, Scalar]] = set()
+    taken: set[object] = set()
     for value in node.values:
         try:
             result = evaluate(value, Names({}, {}))
@@ -113,9 +113,9 @@ def _choices(statement: Statement, found: Settings, faults: list[Fault]) -> list
                 )
             )
         shown = result if isinstance(result, str) else show(value)
-        if (type(result), result) in taken:
+        if shown in taken or (type(result), result) in taken:  # variants are named by what is shown
             faults.append(Fault("vary-twice", f"`{name}` takes {shown} twice", statement.span(value)))
-        taken.add((type(result), result))
+        taken |= {shown, (type(result), result)}
         choices.append((shown, result))
     return choices
 
@@ -131,6 +131,8 @@ def _report_unused(program: Program, found: Settings, faults: list[Fault]) -> No
 def _value_words(node: tree.StatementNode) -> Iterator[tree.Word]:
     """The bare words that stand where a value may."""
     match node:
+        case tree.Metadata():
+            yield from tree.words(node.value)
         case tree.Model():
             yield from tree.words((node.value, *(override.value for override in node.overrides)))
         case tree.Train():
@@ -183,5 +185,7 @@ def recipe_value(key: str, value: Scalar) -> tuple[str | None, Any]:
         return None, getattr(Recipe.model_validate({key: value}), key)
     except ValidationError as error:
         first = error.errors()[0]
+        if first["type"] == "string_pattern_mismatch":
+            return f"{value!r} should be {Recipe.model_fields[key].description}", value
         said = first["msg"].lower().replace("a valid integer", "an integer").replace("a valid", "a")
         return said.replace("input should", f"{value!r} should"), value

@@ -20,7 +20,7 @@ FOLDER = Path(__file__).resolve().parent
 PACKAGE = Path(ablc.__file__).resolve().parent
 CODE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)+|syntax|refused|erased")
 NOT_CODES = {"utf-8", "utf-8-sig"}
-NOT_HERE = ("train/", "patching/", "cli/run.py")  # faults of a run have their own tests
+NOT_HERE = ("train/", "patching/", "exporting/", "cli/")  # faults of commands and runs have their own tests
 
 
 def told(name: str) -> list[Fault]:
@@ -44,6 +44,21 @@ def _too_deep() -> list[Fault]:
     for depth in range(70):
         Path(f"{depth}.abl").write_text(f'extends "{depth + 1}.abl"\n')
     return told("0.abl")
+
+
+def _too_many_statements() -> list[Fault]:
+    Path("too-many-statements.abl").write_text('model = "EleutherAI/pythia-70m"\n' + "mlp = none\n" * 2000)
+    return told("too-many-statements.abl")
+
+
+def _too_many_items() -> list[Fault]:
+    Path("list-too-long.abl").write_text(f'model = "EleutherAI/pythia-70m"\nmlp[{"0, " * 1000}1] = none\n')
+    return told("list-too-long.abl")
+
+
+def _too_long() -> list[Fault]:
+    Path("statement-too-long.abl").write_text(f'model = "EleutherAI/pythia-70m"\nmlp = lora({"1 + " * 30000}1)\n')
+    return told("statement-too-long.abl")
 
 
 def _unknown_variant() -> list[Fault]:
@@ -70,6 +85,9 @@ def _no_recipe() -> object:
 MADE: dict[str, Callable[[], list[Fault]]] = {
     "file-too-large": _too_large,
     "extends-too-many": _too_deep,
+    "too-many-statements": _too_many_statements,
+    "list-too-long": _too_many_items,
+    "statement-too-long": _too_long,
     "unknown-variant": _unknown_variant,
     "is-a-family": lambda: _raised(lambda: load(_family("is-a-family.abl"))),
     "unknown-recipe": lambda: _raised(lambda: load_recipe("wikitxt2")),

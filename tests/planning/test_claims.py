@@ -10,6 +10,8 @@ from spec_text import codes, compiled, variants
 from ablc.pipeline import compile_file
 from ablc.planning.verdicts import failure
 
+ROOT = Path(__file__).parents[2]
+
 SIZE = 70_426_624
 
 
@@ -88,8 +90,9 @@ def test_a_measure(measure: str, value: int, text: str) -> None:
 
 @pytest.mark.parametrize("measure", ["eval_loss", "perplexity", "bits_per_byte", "tokens_per_second"])
 def test_what_only_runs_can_decide_needs_runs(measure: str) -> None:
-    (one,) = variants(f'expect {measure} within 1% of "nowhere.abl"')
+    (one,) = variants(f'expect {measure} within 1% of "{ROOT / "specs" / "01.abl"}"')
     assert (one.verdicts[0].holds, one.verdicts[0].word) == (None, "needs runs")
+    assert codes(f'expect {measure} within 1% of "nowhere.abl"') == ["bad-reference"]
 
 
 @pytest.mark.parametrize("value", ["1 + 1", "gpt2", "r", "-(2 * 3)", '"a.abl" + 1', '2 * 3 * "a.abl"', "2 * 3"])

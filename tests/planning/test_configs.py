@@ -10,7 +10,8 @@ import pytest
 from spec_text import LLAMA, SMALL, codes, faults, plan, variants
 
 from ablc.blueprint.measures import params, weight_bytes
-from ablc.pipeline import Compiled, compile_file
+from ablc.faults import Source
+from ablc.pipeline import Compiled, compile_file, compile_source
 
 NEOX = {
     "model_type": "gpt_neox", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 100,
@@ -33,6 +34,29 @@ def overridden(**fields: str) -> str:
 def config_of(text: str) -> dict[str, Any]:
     (one,) = variants(text)
     return one.spec.config
+
+
+@pytest.mark.parametrize(
+    ("rope", "sentence"),
+    [
+        ({"rope_type": "weird"}, "there is no rope_type"),
+        ({"rope_type": "dynamic"}, "needs factor too"),
+        ({"rope_type": "llama3", "factor": 8.0}, "needs low_freq_factor and high_freq_factor and original_max"),
+        ({"rope_theta": "x"}, "rope_theta must be a number above 0"),
+        ({"rope_theta": 0}, "rope_theta must be a number above 0"),
+        ({"partial_rotary_factor": 7}, "partial_rotary_factor must be a number above 0, up to 1"),
+        ({"rope_type": "linear", "factor": -2.0}, "factor must be a number above 0"),
+    ],
+)
+def test_rotary_settings_that_no_model_has(rope: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+    compiled = local(tmp_path, rope_parameters=rope)
+    assert [fault.code for fault in compiled.faults] == ["bad-config"]
+    assert sentence in compiled.faults[0].message
+
+
+def test_a_padding_token_is_in_the_vocabulary() -> None:
+    assert codes(f'model = "{LLAMA}"(pad_token_id = 77_777_777)') == ["bad-config"]
+    assert codes(f'model = "{LLAMA}"(pad_token_id = 7)') == []
 
 
 # --- overrides -------------------------------------------------------------------------------------------------------
@@ -178,6 +202,11 @@ def test_the_nearest_model_is_offered() -> None:
 @pytest.mark.parametrize("value", ["3", "true", '""'])
 def test_a_model_is_a_text(value: str) -> None:
     assert codes(f"model = {value}") == ["no-model"]
+
+
+def test_a_word_is_no_model_while_its_vary_is_broken() -> None:
+    text = 'vary m = "EleutherAI/pythia-14m", llama-2-7b\nmodel = m\nmlp = lroa(8)'
+    assert [fault.code for fault in compile_source(Source("t", text)).faults] == ["syntax", "unknown-operation"]
 
 
 def test_a_directory_is_relative_to_the_spec(tmp_path: Path) -> None:

@@ -124,6 +124,18 @@ def test_the_plan_says_what_was_erased() -> None:
     assert change.erased == ("spec.abl:1 attention.out = none in [3:]",)
 
 
+def test_the_plan_says_what_full_took_back() -> None:
+    first, second = plan("attention.out = none; attention[3:] = full").changes
+    assert (first.slot, first.layers, second.slot, second.layers) == (
+        "attention.out",
+        (0, 1, 2),
+        "attention",
+        (3, 4, 5),
+    )
+    assert (second.params, second.matched) == (0, 0)
+    assert [text.endswith("attention.out = none in [3:]") for text in second.erased] == [True]
+
+
 def test_the_differences_of_a_plan_add_up() -> None:
     parts = "attention.qkv = lora(8); attention.out[2:] = none; mlp[4:] = none; embedding = lora(16)"
     made = plan(f"{parts}; layer[0] = none; freeze mlp")

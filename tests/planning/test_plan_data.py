@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spec_text import LLAMA, SMALL, compiled, plan, same
+from spec_text import LLAMA, SMALL, compiled, plan, same, variants
 
 from ablc.pipeline import compile_file
 from ablc.planning import Plan
@@ -52,6 +54,8 @@ def test_what_is_no_plan_is_a_value_error(data: dict[str, Any]) -> None:
 # --- fingerprints ----------------------------------------------------------------------------------------------------
 
 BASE = f'model = "{SMALL}"'
+LLAMA_BASE = f'model = "{LLAMA}"'
+YARN = "rope_parameters.rope_type = yarn, rope_parameters.factor = 2.0"
 
 
 @pytest.mark.parametrize(
@@ -78,6 +82,7 @@ BASE = f'model = "{SMALL}"'
         (BASE, f'model = "{SMALL}-deduped"'),
         (BASE, f"{BASE}(bos_token_id = 7)"),
         (BASE, f"{BASE}(use_cache = false)"),
+        (BASE, f"{BASE}(max_position_embeddings = 4096)"),
     ],
 )
 def test_equal_models_have_equal_fingerprints(one: str, other: str) -> None:
@@ -107,6 +112,8 @@ def test_equal_models_have_equal_fingerprints(one: str, other: str) -> None:
         (BASE, f"{BASE}(attention_bias = false)"),
         (BASE, f"{BASE}(hidden_dropout = 0.1)"),
         (BASE, f"{BASE}(num_attention_heads = 4)"),
+        (LLAMA_BASE, f"{LLAMA_BASE}(pad_token_id = 7)"),
+        (f"{BASE}({YARN})", f"{BASE}({YARN}, max_position_embeddings = 4096)"),
     ],
 )
 def test_different_models_have_different_fingerprints(one: str, other: str) -> None:
@@ -130,6 +137,26 @@ def test_specs_and_plans_are_frozen() -> None:
         one.plan.blueprint.config["hidden_size"] = 3  # type: ignore[index]
     with pytest.raises(ValueError, match="frozen"):
         one.spec.name = "x"
+
+
+def test_a_plan_can_be_copied_pickled_and_hashed() -> None:
+    one = plan("mlp = lora(8)")
+    for other in (copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
+        assert other == one and hash(other) == hash(one) and other.fingerprint == one.fingerprint
+
+
+def test_what_somebody_does_to_a_config_stays_there() -> None:
+    (first,) = variants("mlp = lora(8)")
+    first.spec.config["rope_parameters"]["rope_theta"] = 1
+    first.plan.original.config["rope_parameters"]["rope_theta"] = 2
+    (second,) = variants("mlp = lora(8)")
+    assert second.plan.original.config["rope_parameters"]["rope_theta"] == 10000
+
+
+@pytest.mark.parametrize("data", [None, [], "x", 3])
+def test_what_is_no_object_is_no_plan(data: Any) -> None:
+    with pytest.raises(ValueError, match="no plan"):
+        Plan.from_json(data)
 
 
 def test_planning_leaves_the_original_alone() -> None:

@@ -68,6 +68,7 @@ def test_one_that_nothing_uses_is_an_error() -> None:
 def test_the_same_value_twice_is_an_error() -> None:
     assert codes("vary r = 8, 8\nmlp = lora(r)") == ["vary-twice"]
     assert codes("vary r = 8, 4 + 4\nmlp = lora(r)") == ["vary-twice"]
+    assert codes('vary r = "1", 1\nmodel = "EleutherAI/pythia-70m"(bos_token_id = r)')[:1] == ["vary-twice"]
 
 
 def test_true_and_one_are_two_values() -> None:

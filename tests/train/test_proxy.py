@@ -72,6 +72,21 @@ def test_grouped_key_value_heads_shrink_to_at_least_one() -> None:
     assert scaled(spec, Fraction(1, 16), 500).config["num_key_value_heads"] == 1
 
 
+def test_groups_of_heads_stay_whole() -> None:
+    """At 5 of 16 heads there would be 2 key-value heads, which 5 can't share."""
+    text = (
+        'model = "llama-3.1-8b"(hidden_size = 416, num_attention_heads = 16, num_key_value_heads = 8, head_dim = 26, '
+        "intermediate_size = 512, num_hidden_layers = 1); mlp = lora(8)"
+    )
+    spec = ablc.loads(text)
+    factor = factor_of("auto", spec.config)
+    config = scaled(spec, factor, 500).config
+    assert config["num_attention_heads"] % config["num_key_value_heads"] == 0
+    assert ablc.count(ablc.plan(scaled(spec, factor, 500))).params > 0
+    with pytest.raises(ScaleProblem, match="whole groups of heads"):
+        factor_of("5/16", spec.config)
+
+
 def test_ranks_that_fall_together_are_told() -> None:
     specs = [ablc.loads(f'model = "EleutherAI/pythia-410m"; mlp = lora({r})') for r in (6, 8, 256)]
     assert merged_ranks(specs, Fraction(1, 8)) == {1: [6, 8]}
