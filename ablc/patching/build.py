@@ -6,11 +6,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from ablc.patching.initial import PairInit, fill, planned_weights
+from ablc.patching.initial import PairInit, draw, fill, planned_weights
 from ablc.patching.patch import check_shapes, replace_modules
+from ablc.patching.replaced import replaced
+from ablc.patching.svd import Original, start_pairs
 from ablc.planning import Plan
 
 
@@ -25,19 +26,42 @@ def build(
 ) -> Any:
     """The plan's model with initial values from `seed`, in training mode. `device="meta"` builds it without storage.
 
+    With `init="svd"` a low-rank pair is the truncated SVD of the initial values that the base would have in its place.
     `attention` is the implementation transformers is to use: `sdpa`, `eager`, ….
     """
+    model = unfilled(plan, dtype=dtype, device=device, attention=attention)
+    if str(device) != "meta":
+        fill(model, planned_weights(plan.blueprint), base_deviation(plan), seed=seed, init=init)
+        start_pairs(model, replaced(plan) if init == "svd" else [], drawn(plan, seed), write=True)
+    return model
+
+
+def unfilled(plan: Plan, *, dtype: torch.dtype, device: str | torch.device, attention: str = "sdpa") -> Any:
+    """The plan's model in training mode, its parameters still without values."""
     model = skeleton(plan, dtype=dtype, attention=attention)
     check_shapes(model, plan.original, "transformers builds another base than planned")
     replace_modules(model, plan)
-    if str(device) == "meta":
-        return model
-    model.to_empty(device=device)
-    model.tie_weights()
-    _fill_buffers(model)
-    std = plan.blueprint.config["initializer_range"]
-    fill(model, planned_weights(plan.blueprint), std, seed=seed, init=init)
+    if str(device) != "meta":
+        model.to_empty(device=device)
+        model.tie_weights()
+        _fill_buffers(model)
     return model.train()
+
+
+def drawn(plan: Plan, seed: int) -> Original:
+    """The initial values of the base model from `seed`, a parameter at a time."""
+    entries = {weight.name: (layer, weight) for layer, weight in planned_weights(plan.original)}
+
+    def values(name: str) -> torch.Tensor:
+        layer, weight = entries[name]
+        return draw(weight, layer, base_deviation(plan), seed=seed, init="normal")
+
+    return values
+
+
+def base_deviation(plan: Plan) -> float:
+    """The standard deviation that matrices of the base start with."""
+    return float(plan.blueprint.config["initializer_range"])
 
 
 def skeleton(plan: Plan, *, dtype: torch.dtype = torch.float32, attention: str = "sdpa") -> Any:
@@ -57,8 +81,3 @@ def _fill_buffers(model: Any) -> None:
     empty = [name for name, buffer in model.named_buffers() if not torch.isfinite(buffer.float()).all()]
     if empty:
         raise RuntimeError(f"transformers left the buffers {', '.join(empty)} empty")
-
-
-def parameter_count(model: nn.Module, *, trainable: bool = False) -> int:
-    """Parameters of a real model, shared ones once."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable)

@@ -14,7 +14,7 @@ from torch import nn
 
 from ablc.blueprint import Blueprint, Weight, weights
 
-PairInit = Literal["normal", "product"]
+PairInit = Literal["normal", "product", "svd"]
 
 
 def planned_weights(blueprint: Blueprint) -> Iterator[tuple[int | None, Weight]]:
@@ -28,25 +28,30 @@ def planned_weights(blueprint: Blueprint) -> Iterator[tuple[int | None, Weight]]
 def fill(
     model: nn.Module, entries: Iterable[tuple[int | None, Weight]], std: float, *, seed: int, init: PairInit
 ) -> None:
-    """Give weights their initial values: matrices N(0, std²), biases 0, norms 1.
-
-    With `init="product"` the factors of a rank-r pair get the standard deviation √(std/√r), with which their
-    product has `std`; with `normal` each factor has `std` itself, as in the log.
-    """
+    """Give weights their initial values: see `draw`."""
     parameters = dict(model.named_parameters())
     for layer, weight in entries:
         parameter = parameters[weight.name]
         if parameter.is_meta:
             continue
-        if weight.init != "normal":
-            parameter.fill_(1.0 if weight.init == "ones" else 0.0)
-            continue
-        of_pair = weight.pair_rank if init == "product" else None
-        own = std if of_pair is None else (std / of_pair**0.5) ** 0.5
-        generator = torch.Generator().manual_seed(_seed(seed, weight, layer))
-        values = torch.empty(weight.shape, dtype=torch.float32).normal_(0.0, own, generator=generator)
-        parameter.copy_(values)
-        _zero_padding(model, weight.name, parameter)
+        parameter.copy_(draw(weight, layer, std, seed=seed, init=init))
+        if weight.init == "normal":
+            _zero_padding(model, weight.name, parameter)
+
+
+def draw(weight: Weight, layer: int | None, std: float, *, seed: int, init: PairInit) -> torch.Tensor:
+    """The initial values of one weight, in fp32: matrices N(0, std²), biases 0, norms 1.
+
+    With `init="product"` the factors of a rank-r pair get the standard deviation √(std/√r), with which their
+    product has `std`; with `normal` each factor has `std` itself, as in the log. With `svd` so has each factor of a
+    pair for which there is no decomposition: the others are set afterwards (`ablc.patching.svd`).
+    """
+    if weight.init != "normal":
+        return torch.full(weight.shape, 1.0 if weight.init == "ones" else 0.0)
+    of_pair = weight.pair_rank if init == "product" else None
+    own = std if of_pair is None else (std / of_pair**0.5) ** 0.5
+    generator = torch.Generator().manual_seed(_seed(seed, weight, layer))
+    return torch.empty(weight.shape, dtype=torch.float32).normal_(0.0, own, generator=generator)
 
 
 def _seed(seed: int, weight: Weight, layer: int | None) -> int:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import cache_utils
 
-from ablc.blueprint import Blueprint, Group, Node, Weight
-from ablc.blueprint.compare import compare
+from ablc.blueprint import Blueprint, Group, Node
 from ablc.patching.initial import PairInit, fill, planned_weights
 from ablc.patching.modules import module_of
+from ablc.patching.replaced import Replaced, replaced
+from ablc.patching.svd import start_pairs
 from ablc.planning import Plan
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -25,37 +26,44 @@ class PatchError(Exception):
 def patch(model: Any, plan: Plan, *, seed: int = 0, init: PairInit = "normal") -> Any:
     """Change `model` in place into the plan's model, and return it.
 
-    Weights that the plan keeps keep their values; new ones get theirs from `seed` and `init`. New modules have the
-    device and dtype of the model. Raises PatchError, before anything is changed, where the model isn't the plan's
-    base.
+    Weights that the plan keeps keep their values; new ones get theirs from `seed` and `init`. With `init="svd"` a
+    low-rank pair becomes the truncated SVD of the weight that the model had in its place. New modules have the device
+    and dtype of the model. Raises PatchError, before anything is changed, where the model isn't the plan's base, or a
+    weight to be decomposed isn't finite.
     """
     check_shapes(model, plan.original, "this model isn't the plan's base")
+    real = not next(model.parameters()).is_meta
+    places = replaced(plan) if init == "svd" and real else []
+    before = {f"{one.path}.{name}": values for one in places for name, values in _held(model, one)}
     replace_modules(model, plan)
     kept = shapes_of(plan.original)
     new = [(layer, w) for layer, w in planned_weights(plan.blueprint) if w.name not in kept]
     fill(model, new, plan.blueprint.config["initializer_range"], seed=seed, init=init)
+    start_pairs(model, places, before.__getitem__, write=True)
     return model
+
+
+def _held(model: nn.Module, one: Replaced) -> Iterator[tuple[str, torch.Tensor]]:
+    """The parameters of a module that a product will replace."""
+    if one.is_product:
+        for name, parameter in model.get_submodule(one.path).named_parameters():
+            if not bool(torch.isfinite(parameter).all()):
+                raise PatchError(f"{one.path}.{name} holds numbers that aren't finite: it has no decomposition")
+            yield name, parameter.detach()
 
 
 def replace_modules(model: Any, plan: Plan) -> None:
     """Put the planned modules in place, freeze, adapt the config, and assert names and shapes of every parameter."""
     like = next(model.parameters())
-    for difference in compare(plan.original, plan.blueprint):
-        for layer in difference.layers or (None,):
-            for path in difference.paths:
-                with torch.device(like.device):
-                    module = module_of(difference.after).to(like.dtype)
-                _set(model, _full_path(plan.original, layer, path), module.train(model.training))
+    for one in replaced(plan):
+        with torch.device(like.device):
+            module = module_of(one.after).to(like.dtype)
+        _set(model, one.path, module.train(model.training))
     check_shapes(model, plan.blueprint, "the patched model isn't the planned one")
     frozen = {weight.name for _, weight in planned_weights(plan.blueprint) if weight.frozen}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name not in frozen)
     _adapt_cache(model, plan.blueprint)
-
-
-def _full_path(blueprint: Blueprint, layer: int | None, path: str) -> str:
-    parts = [blueprint.layers_path, str(layer), path] if layer is not None else [path]
-    return ".".join(part for part in parts if part)
 
 
 def _set(model: nn.Module, path: str, module: nn.Module) -> None:
@@ -115,8 +123,3 @@ def check_shapes(model: nn.Module, blueprint: Blueprint, sentence: str) -> None:
 
 def _shown(shapes: Shapes, name: str) -> str:
     return " × ".join(map(str, shapes[name])) if name in shapes else "missing"
-
-
-def trained_and_read(plan: Plan) -> list[Weight]:
-    """The weights an optimizer should hold: not frozen, and read by something."""
-    return [weight for _, weight in planned_weights(plan.blueprint) if weight.read and not weight.frozen]

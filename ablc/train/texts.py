@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ablc.bases.hub import hub_answers
 from ablc.train.corpus import Corpus, DataError, Document
 
 Part = Literal["train", "validation"]
 PARTS: tuple[Part, ...] = ("train", "validation")
 ROWS = 1000
-# Seconds that the hub has to answer.
-PATIENCE = 3.0
 WAY_OUT = 'take `train.data = "stdlib"`, or a folder with train.txt and validation.txt: `train.data = "./folder"`'
 
 
@@ -66,36 +64,6 @@ def reachable(recipe_data: str) -> tuple[bool, str]:
     if _is_cached(name, config):
         return True, f"{recipe_data} is in the local cache of data sets"
     return hub_answers("dataset", name)
-
-
-def hub_answers(kind: Literal["dataset", "model"], name: str) -> tuple[bool, str]:
-    """Whether the hub has this data set or model for us, and why, within about three seconds.
-
-    Asked before anything is loaded: without a network the libraries would try again and again for most of a minute.
-    """
-    answers: list[tuple[bool, str]] = []
-    # In a thread, since a name server that doesn't answer isn't covered by the client's own timeout.
-    thread = threading.Thread(target=lambda: answers.append(_ask_hub(kind, name)), daemon=True)
-    thread.start()
-    thread.join(PATIENCE + 0.5)
-    return answers[0] if answers else (False, f"the hub doesn't answer within {PATIENCE:g} s")
-
-
-def _ask_hub(kind: str, name: str) -> tuple[bool, str]:
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
-
-    ask = HfApi().dataset_info if kind == "dataset" else HfApi().model_info
-    try:
-        ask(name, timeout=PATIENCE)
-    except OfflineModeIsEnabled:
-        return False, "HF_HUB_OFFLINE is set"
-    except (RepositoryNotFoundError, HFValidationError):
-        what = "data set" if kind == "dataset" else kind
-        return False, f"the hub has no {what} `{name}` that is open to you"
-    except Exception as error:  # the hub's client changes its HTTP library, and with it the classes of its errors
-        return False, f"the hub doesn't answer ({type(error).__name__})"
-    return True, f"the hub has `{name}`"
 
 
 def _local_texts(name: str) -> Texts:

@@ -14,10 +14,11 @@ import numpy as np
 import tokenizers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from ablc.bases.hub import hub_answers
 from ablc.cache import cache_dir, write_atomically
 from ablc.train.baselines import Tokens
 from ablc.train.corpus import Corpus, DataError
-from ablc.train.texts import hub_answers, is_local
+from ablc.train.texts import is_local
 
 END_OF_TEXT = "<|endoftext|>"
 _OTHER_ENDS = ("</s>", "<|end_of_text|>", "<eos>", "<|im_end|>")

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from ablc.train import texts
+from ablc.bases import hub
 from ablc.train.baselines import baselines
 from ablc.train.corpus import Corpus, builtin_corpus
 from ablc.train.data import Data, DataError, load_data, reachable
@@ -357,7 +357,7 @@ def no_hub(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> A
             server.close()
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", request.param == "offline")
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        monkeypatch.setattr(texts, "PATIENCE", 0.5)
+        monkeypatch.setattr(hub, "PATIENCE", 0.5)
         yield request.param
 
 
