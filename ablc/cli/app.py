@@ -27,7 +27,7 @@ class Format(StrEnum):
     json = "json"
 
 
-Specs = Annotated[list[Path] | None, typer.Argument(metavar="SPEC…", help="spec files, or folders of them")]
+Specs = Annotated[list[str] | None, typer.Argument(metavar="SPEC…", help="spec files, or folders of them")]
 Text = Annotated[list[str] | None, typer.Option("-e", metavar="TEXT", help="a spec as text, in place of a file")]
 Model = Annotated[str | None, typer.Option("--model", "-m", help="the base model where a spec names none")]
 FormatOption = Annotated[Format, typer.Option("--format", help="for people or for machines")]
@@ -85,7 +85,9 @@ def check(specs: Specs = None, text: Text = None, model: Model = None) -> None:
 
 @app.command()
 def run(
-    spec: Annotated[str, typer.Argument(metavar="SPEC", help="a spec file, or a variant of one: sweep.abl@r=8")],
+    spec: Annotated[
+        str | None, typer.Argument(metavar="[SPEC]", help="a spec file, or a variant of one: sweep.abl@r=8")
+    ] = None,
     recipe: Annotated[str | None, typer.Option(help="wikitext2, wikitext2-log, local, or a recipe file")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="optimizer steps, in place of the recipe's")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="of initial weights and data order")] = None,
@@ -94,12 +96,63 @@ def run(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="any recipe key: train.lr=1e-4")
     ] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="DIR", help="go on with the run in this directory")] = None,
+    nproc: Annotated[int, typer.Option("--nproc", min=1, max=1024, help="processes, one for each GPU")] = 1,
+    report_init: Annotated[bool, typer.Option("--report-init", help="how far pairs start from what was")] = False,
     wandb: Annotated[str, typer.Option(help="online, offline or off")] = "off",
+    mirror: Annotated[list[str] | None, typer.Option("--mirror", help="tensorboard or trackio")] = None,
 ) -> None:
-    """Train what a spec describes, and record it."""
-    from ablc.cli.run import run_command
+    """Train what a spec describes, and record it; or go on with a run."""
+    from ablc.cli.run import RunOptions, run_command
 
-    _do(run_command, spec, recipe, steps, seed, scale, out, set_ or [], wandb)
+    options = RunOptions(recipe, steps, seed, scale, out, set_ or [], wandb, mirror or [], report_init, nproc)
+    _do(run_command, spec, resume, options)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="the directory of a finished run")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="a new or empty directory")],
+    folded: Annotated[bool, typer.Option("--folded", help="a dense checkpoint of the stock class")] = False,
+) -> None:
+    """Write a run's model as a directory that AutoModelForCausalLM.from_pretrained loads."""
+    from ablc.cli.export import export_command
+
+    _do(export_command, run, directory, folded)
+
+
+@app.command(name="eval")
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="the directory of a finished run")],
+    tasks: Annotated[str, typer.Option("--tasks", metavar="A,B", help="tasks of lm-eval, or from --tasks-path")],
+    tasks_path: Annotated[Path | None, typer.Option("--tasks-path", metavar="DIR", help="tasks of your own")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="so many examples of each task")] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="sequences at a time")] = 8,
+    format: FormatOption = Format.human,
+) -> None:
+    """Score a run's model with lm-eval."""
+    from ablc.cli.evaluate import eval_command
+
+    _do(eval_command, run, tasks, tasks_path, limit, batch_size, format.value)
+
+
+@app.command()
+def calibrate(
+    spec: Annotated[str, typer.Argument(metavar="SPEC", help="a spec file, or a variant of one: sweep.abl@r=8")],
+    recipe: Annotated[str | None, typer.Option(help="whose data to use; local texts where none is named")] = None,
+    batches: Annotated[int, typer.Option(min=1, help="batches that blocks are fitted on")] = 16,
+    steps: Annotated[int, typer.Option(min=1, help="optimizer steps for a block with an activation inside")] = 300,
+    lr: Annotated[float, typer.Option(min=0.0, help="their peak learning rate")] = 1e-3,
+    seed: Annotated[int | None, typer.Option(min=0, help="of the data order, and of the fits")] = None,
+    out: Annotated[Path | None, typer.Option(help="the directory of the result, that of a run")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="any recipe key: train.block_size=512")
+    ] = None,
+) -> None:
+    """Fit each replaced block to the pretrained original on real activations."""
+    from ablc.cli.calibrate import calibrate_command
+
+    _do(calibrate_command, spec, recipe, batches, steps, lr, seed, out, set_ or [])
 
 
 @app.callback(invoke_without_command=True)

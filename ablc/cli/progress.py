@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,22 +12,21 @@ from ablc.cli.output import is_terminal, say, terminal
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from ablc.train.loop import Evaluation
+    from ablc.train.loop import Evaluation, Step
     from ablc.train.runner import View
 
 
 class PlainView:
-    """A line at every evaluation, and one at each tenth of the way, so that a log of a run can be read."""
+    """A line at every evaluation, and one at each tenth of the way, so that the log of a run can be read."""
 
     def __init__(self, steps: int) -> None:
         self._every = max(1, steps // 10)
 
-    def step(self, entry: Mapping[str, float], steps: int) -> None:
-        if "eval_loss" not in entry and entry["step"] % self._every == 0:
-            say(_line(entry, steps))
-
-    def evaluated(self, evaluation: Evaluation, steps: int) -> None:
-        say(_evaluation(evaluation, steps))
+    def step(self, step: Step, steps: int) -> None:
+        if step.evaluation is not None:
+            say(_evaluation(step.evaluation, steps))
+        elif step.number % self._every == 0:
+            say(_line(step, steps))
 
     def tell(self, message: str) -> None:
         say(message)
@@ -40,17 +39,16 @@ class LiveView:
         self._progress = progress
         self._task = progress.add_task("", total=steps, loss="", lr="", speed="")
 
-    def step(self, entry: Mapping[str, float], steps: int) -> None:
-        if "loss" in entry:
+    def step(self, step: Step, steps: int) -> None:
+        if step.metrics:
             fields = {
-                "loss": f"loss {entry['loss']:.3f}",
-                "lr": f"lr {entry['lr']:.1e}",
-                "speed": f"{entry['tokens_per_second']:,.0f} tokens/s",
+                "loss": f"loss {step.metrics['loss']:.3f}",
+                "lr": f"lr {step.metrics['lr']:.1e}",
+                "speed": f"{step.metrics['tokens_per_second']:,.0f} tokens/s",
             }
-            self._progress.update(self._task, completed=entry["step"], **fields)  # type: ignore[arg-type]
-
-    def evaluated(self, evaluation: Evaluation, steps: int) -> None:
-        self._progress.console.print(_evaluation(evaluation, steps), style="green")
+            self._progress.update(self._task, completed=step.number, **fields)  # type: ignore[arg-type]
+        if step.evaluation is not None:
+            self._progress.console.print(_evaluation(step.evaluation, steps), style="green")
 
     def tell(self, message: str) -> None:
         self._progress.console.print(message, style="yellow")
@@ -69,10 +67,11 @@ def watch(steps: int) -> Iterator[View]:
         yield LiveView(progress, steps)
 
 
-def _line(entry: Mapping[str, float], steps: int) -> str:
+def _line(step: Step, steps: int) -> str:
+    metrics = step.metrics
     return (
-        f"step {entry['step']:>{_digits(steps)}}/{steps}  loss {entry['loss']:.4f}  lr {entry['lr']:.2e}  "
-        f"{entry['tokens_per_second']:,.0f} tokens/s"
+        f"step {step.number:>{_digits(steps)}}/{steps}  loss {metrics['loss']:.4f}  lr {metrics['lr']:.2e}  "
+        f"{metrics['tokens_per_second']:,.0f} tokens/s"
     )
 
 

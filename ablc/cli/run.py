@@ -3,52 +3,103 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ablc.blueprint.measures import params, slot_params, trainable
-from ablc.blueprint.slots import slots_of
-from ablc.cli.output import CLEAN, FINDINGS, INVALID, print_fault, print_faults, say, show_table
+from ablc.cli.output import CLEAN, FINDINGS, INVALID, print_fault, print_faults, say
 from ablc.faults import Fault, SpecError
 from ablc.pipeline import compile_file
-from ablc.planning import Plan
 from ablc.recipes import load_recipe, make_recipe, parse_setting
 from ablc.spec import Spec
-from ablc.spec.proxy import ScaleProblem, merged_ranks
-from ablc.spec.recipe import Recipe
+from ablc.spec.proxy import ScaleProblem
+
+if TYPE_CHECKING:
+    from ablc.train.record import Record
+    from ablc.train.runner import Work
+    from ablc.train.workers import Workers
+
+INTERRUPTED = 130
 
 
-def run_command(
-    path: str,
-    recipe: str | None,
-    steps: int | None,
-    seed: int | None,
-    scale: str | None,
-    out: Path | None,
-    settings: list[str],
-    wandb: str,
-) -> int:
-    """Compile, say what will be trained and how, train, and say what came of it."""
+@dataclass(frozen=True)
+class RunOptions:
+    """The flags of `ablc run`."""
+
+    recipe: str | None = None
+    steps: int | None = None
+    seed: int | None = None
+    scale: str | None = None
+    out: Path | None = None
+    settings: list[str] = field(default_factory=list)
+    wandb: str = "off"
+    mirrors: list[str] = field(default_factory=list)
+    report_init: bool = False
+    processes: int = 1
+
+    def said(self) -> dict[str, Any]:
+        """The recipe keys that the flags set. Raises SpecError."""
+        flags = {"steps": self.steps, "seed": self.seed, "scale": self.scale}
+        said = dict(parse_setting(text) for text in self.settings)
+        return said | dict(parse_setting(f"train.{key}={value}") for key, value in flags.items() if value is not None)
+
+
+def run_command(path: str | None, resume: Path | None, options: RunOptions) -> int:
+    """Begin a run, or go on with one: say what will be trained and how, train, and say what came of it."""
     gc.enable()
-    spec, family = _spec(path)
-    if spec is None:
+    if (fault := _contradiction(path, resume, options)) is not None:
+        print_fault(fault)
         return INVALID
-    if wandb not in ("online", "offline", "off"):
-        print_fault(Fault("bad-option", f"--wandb is online, offline or off, not {wandb}"))
-        return INVALID
-    try:
-        flags = {"steps": steps, "seed": seed, "scale": scale}
-        said = dict(parse_setting(text) for text in settings)
-        said |= dict(parse_setting(f"train.{key}={value}") for key, value in flags.items() if value is not None)
-        return _run(spec, family, recipe, said, out, wandb)
-    except SpecError as error:
-        for fault in error.faults:
-            print_fault(fault)
-    except ScaleProblem as problem:
-        print_fault(Fault("bad-scale", problem.message, help=problem.help))
+    if options.processes > 1 and "RANK" not in os.environ:
+        from ablc.cli.launch import launch
+
+        return launch(sys.argv[1:], options.processes)
+    with _heard_once():
+        spec, family = _spec(path) if path is not None else (None, [])
+        if path is not None and spec is None:
+            return INVALID
+        try:
+            return _run(spec, family, resume, options)
+        except SpecError as error:
+            for fault in error.faults:
+                print_fault(fault)
+        except ScaleProblem as problem:
+            print_fault(Fault("bad-scale", problem.message, help=problem.help))
     return INVALID
+
+
+def _contradiction(path: str | None, resume: Path | None, options: RunOptions) -> Fault | None:
+    if options.wandb not in ("online", "offline", "off"):
+        return Fault("bad-option", f"--wandb is online, offline or off, not {options.wandb}")
+    if unknown := [name for name in options.mirrors if name not in ("tensorboard", "trackio")]:
+        return Fault("bad-option", f"--mirror is tensorboard or trackio, not {unknown[0]}")
+    if path is None and resume is None:
+        return Fault("no-spec", "no spec is given", help="name a file: ablc run specs/18.abl; or a run: --resume DIR")
+    changing = (options.recipe, options.steps, options.seed, options.scale, options.out, options.settings or None)
+    if resume is not None and (path is not None or any(one is not None for one in changing)):
+        help = "take away the spec and the flags, or begin a new run without --resume"
+        return Fault("bad-option", "a run that goes on keeps the spec and the recipe it began with", help=help)
+    return None
+
+
+@contextmanager
+def _heard_once() -> Iterator[None]:
+    """Of several processes the first alone writes to the terminal."""
+    if os.environ.get("RANK", "0") == "0":
+        yield
+        return
+    streams = sys.stdout, sys.stderr
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123
+        sys.stdout = sys.stderr = nowhere
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = streams
 
 
 def _spec(path: str) -> tuple[Spec | None, list[Spec]]:
@@ -65,46 +116,107 @@ def _spec(path: str) -> tuple[Spec | None, list[Spec]]:
     return (specs[0] if specs else None), specs
 
 
-def _run(spec: Spec, family: list[Spec], name: str | None, said: dict[str, Any], out: Path | None, wandb: str) -> int:
+def _run(spec: Spec | None, family: list[Spec], resume: Path | None, options: RunOptions) -> int:
     say("loading torch and transformers …")
+    from ablc.patching import CheckpointError
     from ablc.train.data import DataError
-    from ablc.train.environment import describe_device, pick_device
-    from ablc.train.record import RecordError, new_folder
-    from ablc.train.runner import build_model, estimate_seconds, execute, prepare
-    from ablc.train.tracking import Tracker
+    from ablc.train.mirrors import MirrorError
+    from ablc.train.record import RecordError
+    from ablc.train.workers import workers
 
-    device = pick_device()
-    name, why = (name, "as you chose") if name else _choose_recipe(device.type)
-    recipe = make_recipe(load_recipe(name), spec.train, said)
-    say(f"recipe {name}: {why}")
     try:
-        prepared = prepare(spec, recipe, name, device)
+        with workers() as team:
+            if spec is not None:
+                return _begin(spec, family, options, team)
+            assert resume is not None
+            return _go_on(resume, options, team)
     except DataError as error:
         print_fault(Fault("no-data", error.message, help=error.help))
-        return INVALID
-    _show_summary(prepared.full)
-    _show_training(prepared, family, describe_device(device))
-    model = build_model(prepared)
-    seconds = estimate_seconds(prepared, model)
-    say(f"about {_duration(seconds)} on this machine\n")
-    folder = out or new_folder(spec.full_name, name, recipe.seed)
-    signal.signal(signal.SIGTERM, _interrupt)
-    from ablc.cli.progress import watch
+    except CheckpointError as error:
+        print_fault(Fault("no-weights", error.message, help=error.help))
+    except MirrorError as error:
+        print_fault(Fault("no-mirror", error.message, help=error.help))
+    except RecordError as error:
+        print_fault(Fault("no-record", error.message, help=error.help))
+    return INVALID
 
-    with watch(prepared.steps) as view:
-        try:
-            record = execute(prepared, model, folder, Tracker(wandb, view.tell), view)  # type: ignore[arg-type]
-        except RecordError as error:
-            print_fault(Fault("no-record", error.message, help=error.help))
-            return INVALID
-        except KeyboardInterrupt:
-            view.tell(f"interrupted; what was recorded is in {folder}")
-            return 130
-        except (MemoryError, OSError, RuntimeError) as error:
-            print_fault(_failure(error, folder))
-            return FINDINGS
-    _show_results(record.facts, folder)
-    return CLEAN if record.facts["status"] == "finished" else FINDINGS
+
+def _begin(spec: Spec, family: list[Spec], options: RunOptions, team: Workers) -> int:
+    from ablc.cli.summary import show_counts, show_training
+    from ablc.train.environment import describe_device
+    from ablc.train.record import check_new, new_folder
+    from ablc.train.runner import begin, prepare
+
+    name, why = (options.recipe, "as you chose") if options.recipe else _choose_recipe(team.device.type)
+    recipe = make_recipe(load_recipe(name), spec.train, options.said())
+    say(f"recipe {name}: {why}")
+    folder = team.share(options.out or new_folder(spec.full_name, name, recipe.seed))
+    check_new(folder)
+    prepared = prepare(spec, recipe, name, team)
+    show_counts(prepared.full)
+    show_training(prepared, family, describe_device(team.device))
+    return _train(prepared.work, lambda: begin(prepared, folder), folder, options)
+
+
+def _go_on(folder: Path, options: RunOptions, team: Workers) -> int:
+    from ablc.train.record import read_facts
+    from ablc.train.runner import reopen, work_of
+
+    facts = read_facts(folder)
+    if facts["status"] == "finished":
+        say(f"the run in {folder} is finished: there is nothing to go on with")
+        return CLEAN
+    say(f"goes on with {facts['name']} in {folder}")
+    return _train(work_of(folder, facts, team), lambda: reopen(folder, team), folder, options)
+
+
+def _train(work: Work, opened: Callable[[], Record | None], folder: Path, options: RunOptions) -> int:
+    """Build the model, open the record, train."""
+    from ablc.cli.progress import watch
+    from ablc.cli.summary import duration, show_pair_errors, show_results
+    from ablc.train.mirrors import mirrors
+    from ablc.train.runner import assemble, estimate_seconds, execute
+    from ablc.train.tracking import Tracker
+
+    watching = mirrors(options.wandb, options.mirrors) if work.workers.is_first else []
+    try:
+        trainee = assemble(work, options.report_init)
+        if options.report_init:
+            show_pair_errors(trainee.errors)
+        say(f"about {duration(estimate_seconds(trainee.job))} on this machine\n")
+        record = opened()
+        with watch(work.steps) as view, _stopping(view.tell) as stop:
+            facts = execute(work, trainee, record, folder, Tracker(watching, view.tell), view, stop)
+    except KeyboardInterrupt:
+        say(f"interrupted; go on with: ablc run --resume {folder}")
+        return INTERRUPTED
+    except (MemoryError, OSError, RuntimeError) as error:
+        print_fault(_failure(error, folder))
+        return FINDINGS
+    if not facts:
+        return CLEAN  # not the first process
+    show_results(facts, folder)
+    return CLEAN if facts["status"] == "finished" else FINDINGS
+
+
+@contextmanager
+def _stopping(tell: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+    """Whether to stop: the first Ctrl-C or SIGTERM lets the step in hand end, so that it can be saved; a second one
+    doesn't wait."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: object) -> None:
+        asked.append(number)
+        if len(asked) > 1:
+            raise KeyboardInterrupt
+        tell("stopping after this step (again to stop at once)")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _choose_recipe(device: str) -> tuple[str, str]:
@@ -120,81 +232,13 @@ def _choose_recipe(device: str) -> tuple[str, str]:
     return "wikitext2", f"an accelerator is here and its data can be had ({how})"
 
 
-def _interrupt(signum: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
 def _failure(error: BaseException, folder: Path) -> Fault:
+    where = f"; the record in {folder} ends here" if (folder / "run.json").exists() else ""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
         help = "lower train.batch_size (with train.accumulation higher), or choose a smaller --scale"
-        return Fault("out-of-memory", f"out of memory; the record in {folder} ends here", help=help)
-    return Fault("run-failed", f"{text}; the record in {folder} ends here")
-
-
-# --- what is shown ---------------------------------------------------------------------------------------------------
-
-
-def _show_summary(plan: Plan) -> None:
-    """Parameters per slot, original against patched; the parts of a slot are in the slot's own row."""
-    say(f"\n{plan.name}", "bold")
-    rows = []
-    for slot in slots_of(plan.original).names:
-        if "." in slot and not slot.endswith(".norm") and slot.split(".")[0] in ("attention", "mlp"):
-            continue
-        if slot != "layer":
-            before, after = slot_params(plan.original, slot), slot_params(plan.blueprint, slot)
-            rows.append((slot, f"{before:,}", f"{after:,}", f"{after - before:+,}" if after != before else "·"))
-    for name, reading in (("total", params), ("trainable", trainable)):
-        before, after = reading(plan.original), reading(plan.blueprint)
-        rows.append((name, f"{before:,}", f"{after:,}", f"{after - before:+,}" if after != before else "·"))
-    columns = ("slot", plan.model.rpartition("/")[2], "this spec", "change")
-    show_table(columns, rows, right=columns[1:])
-    say()
-
-
-def _show_training(prepared: Any, family: list[Spec], device: str) -> None:
-    recipe: Recipe = prepared.recipe
-    if prepared.factor != 1:
-        config = prepared.plan.blueprint.config
-        say(
-            f"trains a proxy at {prepared.factor} of the width: {params(prepared.plan.blueprint):,} parameters, "
-            f"hidden size {config['hidden_size']}, {len(prepared.plan.blueprint.layers)} layers, "
-            f"a vocabulary of {config['vocab_size']:,}"
-        )
-        for small, ranks in merged_ranks(family, prepared.factor).items():
-            message = (
-                f"ranks {', '.join(map(str, ranks))} all become {small} at this scale: the proxy can't tell them apart"
-            )
-            print_fault(Fault("merged-ranks", message, level="warning"))
-    tokens = recipe.batch_size * recipe.accumulation * recipe.block_size
-    say(
-        f"{prepared.steps:,} steps of {tokens:,} tokens of {prepared.data.manifest['name']}, {recipe.precision}, "
-        f"pairs start {recipe.init}, seed {recipe.seed}, on {device}"
-    )
-
-
-def _show_results(facts: Mapping[str, Any], folder: Path) -> None:
-    final, best, baselines = facts["final"], facts["best"], facts["baselines"]
-    say(f"\n{facts['status']} after {_duration(facts['seconds'])}: {folder}", "bold")
-    if final is None:
-        return
-    rows = [
-        ("this run, at the end", final["eval_loss"], f"step {final['step']}"),
-        ("this run, at its best", best["eval_loss"], f"step {best['step']}"),
-        ("a bigram model of the same data", baselines["bigram"], ""),
-        ("a unigram model of the same data", baselines["unigram"], ""),
-    ]
-    from math import exp
-
-    shown = [(name, f"{loss:.4f}", f"{exp(min(loss, 700)):,.2f}", note) for name, loss, note in rows]
-    show_table(("", "validation loss", "perplexity", ""), shown, right=("validation loss", "perplexity"))
-    if final["eval_loss"] > baselines["unigram"] - 1:
-        message = "this run doesn't beat the unigram model by 1 nat: it has learned too little to be compared"
-        print_fault(Fault("undertrained", message, help="train longer, or wider", level="warning"))
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+        return Fault("out-of-memory", f"out of memory{where}", help=help)
+    if not where:
+        return Fault("run-failed", text)
+    help = f"what was saved can be gone on with: ablc run --resume {folder}"
+    return Fault("run-failed", f"{text}{where}", help=help)

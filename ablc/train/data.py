@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ class Data:
             where `manifest["tokenizer"]["hash"]` is equal as well.
         bytes_per_token: UTF-8 bytes a token in the whole validation part: bits per byte are nats a token / ln 2 / this.
         baselines: of counting, on these blocks.
+        separator: the id that ends a document, where documents are to be told apart; else None.
     """
 
     train: Tokens
@@ -47,6 +48,7 @@ class Data:
     manifest: dict[str, Any]
     bytes_per_token: float
     baselines: Baselines
+    separator: int | None = None
 
     def batch(self, step: int, *, seed: int, batch_size: int) -> npt.NDArray[np.int64]:
         """The training blocks of a step counted from 0: (batch_size, block size).
@@ -75,7 +77,14 @@ def _order(count: int, seed: int, epoch: int) -> npt.NDArray[np.intp]:
 
 
 def load_data(
-    recipe_data: str, *, tokenizer: str, base_model: str, vocab_size: int, block_size: int, eval_blocks: int | None
+    recipe_data: str,
+    *,
+    tokenizer: str,
+    base_model: str,
+    vocab_size: int,
+    block_size: int,
+    eval_blocks: int | None,
+    documents: bool = False,
 ) -> Data:
     """The data of a recipe: texts, tokens, blocks; from the cache where the same texts were tokenised before.
 
@@ -88,8 +97,10 @@ def load_data(
         vocab_size: the model's.
         block_size: tokens a block. What is left at the end of a part is dropped.
         eval_blocks: how many validation blocks are kept, evenly spaced; None, or more than there are, keeps all.
+        documents: whether the documents of a block are to be told apart.
 
-    The built-in corpus has `<|endoftext|>` after each document; texts of a data set follow each other at once.
+    The built-in corpus has `<|endoftext|>` after each document; texts of a data set follow each other at once, unless
+    they are wanted as `documents`.
 
     Raises:
         DataError: texts or tokenizer can't be had, don't fit the vocabulary, or are shorter than a block.
@@ -98,6 +109,8 @@ def load_data(
     corpus = builtin_corpus() if recipe_data == "stdlib" or tokenizer == "builtin" else None
     encoder = find_encoder(tokenizer, base_model=base_model, vocab_size=vocab_size, corpus=corpus)
     texts = builtin_texts(corpus) if corpus and recipe_data == "stdlib" else dataset_texts(recipe_data)
+    if documents:
+        texts = _as_documents(texts, encoder, tokenizer)
     folder = cache_dir() / "data" / _key(texts, encoder)
     streams = _streams(folder, texts, encoder)
     train = _blocks(streams, "train", block_size)
@@ -107,7 +120,15 @@ def load_data(
     used = {"name": tokenizer, "hash": encoder.digest, "size": encoder.size}
     manifest = {**_manifest(texts, streams), "tokenizer": used, "block_size": block_size}
     held_out = streams["validation"]
-    return Data(train, validation, vocab_size, manifest, held_out.bytes / len(held_out.tokens), counted)
+    separator = encoder.separator if documents else None
+    return Data(train, validation, vocab_size, manifest, held_out.bytes / len(held_out.tokens), counted, separator)
+
+
+def _as_documents(texts: Texts, encoder: Encoder, tokenizer: str) -> Texts:
+    if encoder.separator is None:
+        message = f"the tokenizer `{tokenizer}` has no token that ends a document"
+        raise DataError(message, 'take `train.packing = "blocks"`, or a tokenizer with an end-of-text token')
+    return replace(texts, separated=True)
 
 
 def _check(block_size: int, eval_blocks: int | None) -> None:

@@ -40,6 +40,16 @@ def describe_device(device: torch.device) -> str:
     return f"CPU, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
 
 
+# Dense bf16 FLOP/s that the makers state, by what the name of the device contains.
+_PEAKS = {"H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "RTX 4090": 165e12}
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """The most bf16 FLOP/s a device can do, None where that isn't known."""
+    name = describe_device(device)
+    return next((peak for part, peak in _PEAKS.items() if part in name), None)
+
+
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)

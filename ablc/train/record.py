@@ -3,8 +3,10 @@
 spec.abl …        the text of the spec, and of every file it extends
 plan.json         the plan of the model that trained
 environment.json  versions, machine, commit
+init.json         how far low-rank pairs start from what they replaced, where that was asked for
 metrics.jsonl     one line a step
 run.json          what it was and how it ended
+checkpoints/      what it goes on from
 model.safetensors the weights at the end
 """
 
@@ -12,10 +14,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, Literal
+
+from filelock import FileLock, Timeout
 
 from ablc.cache import write_atomically
 from ablc.planning import Plan
@@ -34,30 +39,50 @@ class RecordError(Exception):
 
 
 class Record:
-    """A run directory being written. `run.json` is replaced as a whole, `metrics.jsonl` grows a line at a time."""
+    """A run directory being written, by one process at a time. `run.json` is replaced as a whole, `metrics.jsonl` grows
+    a line at a time."""
 
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
         self.folder = folder
         self.facts: dict[str, Any] = {"format_version": FORMAT_VERSION, "status": "running", **facts}
         self.started = time.time()
+        self._before = float(facts.get("seconds", 0.0))
         self._metrics: IO[str] | None = None
+        self._lock = FileLock(folder / ".lock", timeout=0)
 
     def open(self, spec: Spec, plan: Plan, environment: Mapping[str, Any]) -> None:
         """Make the directory and write what is known before training. Raises RecordError."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if (self.folder / "run.json").exists():
-                raise RecordError(f"{self.folder} holds a run already", "name another directory with --out")
-            for name, text in spec.sources.items():
-                file = "spec.abl" if name == spec.file else f"extended-{Path(name).name}"
+            self._take()
+            check_new(self.folder)
+            for file, text in _files_of(spec).items():
                 write_atomically(self.folder / file, text.encode())
-            self._write_json("plan.json", plan.to_json())
-            self._write_json("environment.json", environment)
+            self.write_json("plan.json", plan.to_json())
+            self.write_json("environment.json", environment)
             self._metrics = (self.folder / "metrics.jsonl").open("w", encoding="utf-8")
-            self._write_json("run.json", self.facts)
+            self.write_json("run.json", self.facts)
         except OSError as error:
             reason = error.strerror or str(error)
             raise RecordError(f"{self.folder} can't be written: {reason.lower()}", "name another with --out") from error
+
+    @classmethod
+    def reopen(cls, folder: Path) -> Record:
+        """The record of a run that is to go on. Raises RecordError."""
+        record = cls(folder, read_facts(folder))
+        try:
+            record._take()
+        except OSError as error:
+            raise RecordError(f"{folder} can't be written: {(error.strerror or str(error)).lower()}") from error
+        return record
+
+    def continue_after(self, step: int) -> None:
+        """Drop the metrics of the steps after `step`, which will be taken again, and go on below them."""
+        path = self.folder / "metrics.jsonl"
+        kept = [line for line, entry in read_metrics(self.folder) if entry["step"] <= step]
+        write_atomically(path, "".join(f"{line}\n" for line in kept).encode())
+        self._metrics = path.open("a", encoding="utf-8")
+        self.update(status="running")
 
     def log(self, entry: Mapping[str, float | int]) -> None:
         """One line of `metrics.jsonl`, on disk when this returns; a number that isn't finite is written as null."""
@@ -65,20 +90,95 @@ class Record:
             self._metrics.write(json.dumps({key: _finite(value) for key, value in entry.items()}) + "\n")
             self._metrics.flush()
 
+    def update(self, **facts: Any) -> None:
+        """Write what has become known, so that it is there even if nothing more is ever written."""
+        self.facts.update({**facts, "seconds": round(self._before + time.time() - self.started, 1)})
+        self.write_json("run.json", self.facts)
+
     def close(self, status: Status, **facts: Any) -> None:
         """Write how the run ended."""
-        self.facts.update({"status": status, "seconds": round(time.time() - self.started, 1), **facts})
-        if self._metrics is not None:
-            self._metrics.close()
-            self._metrics = None
-        self._write_json("run.json", self.facts)
+        try:
+            if self._metrics is not None:
+                self._metrics.close()
+                self._metrics = None
+            self.update(status=status, **facts)
+        finally:
+            self._lock.release()
 
     @property
     def failed(self) -> bool:
         return bool(self.facts["status"] != "finished")
 
-    def _write_json(self, name: str, data: Mapping[str, Any]) -> None:
+    def _take(self) -> None:
+        try:
+            self._lock.acquire()
+        except Timeout:
+            message = f"another process is writing the run in {self.folder}"
+            raise RecordError(message, "wait for it, or name another directory with --out") from None
+
+    def write_json(self, name: str, data: Any) -> None:
+        """A file of the record, whole or not at all."""
         write_atomically(self.folder / name, (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _files_of(spec: Spec) -> dict[str, str]:
+    """The spec's own text as `spec.abl`, those it extends under their names, numbered where two have one name."""
+    files = {"spec.abl": spec.sources[spec.file]}
+    for name, text in spec.sources.items():
+        if name != spec.file:
+            number, file = 1, f"extended-{Path(name).name}"
+            while file in files:
+                number += 1
+                file = f"extended-{number}-{Path(name).name}"
+            files[file] = text
+    return files
+
+
+def check_new(folder: Path) -> None:
+    """Raise RecordError where it can be seen before training that no run can be written there."""
+    if (folder / "run.json").exists():
+        help = f"go on with it: ablc run --resume {folder}; or name another directory with --out"
+        raise RecordError(f"{folder} holds a run already", help)
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        reason = "no permission to write" if there.is_dir() else "not a directory"
+        raise RecordError(f"{folder} can't be written: {there}: {reason}", "name another with --out")
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """The `run.json` of a run. Raises RecordError."""
+    try:
+        facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        if facts["format_version"] != FORMAT_VERSION:
+            raise RecordError(f"{folder} was written by another version of ablc", "run its spec again")
+        return dict(facts)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecordError(f"{folder} holds no run that can be read", "name the directory of a run") from error
+
+
+def read_plan(folder: Path) -> Plan:
+    """The plan of the model that a run trained. Raises RecordError."""
+    try:
+        return Plan.from_json(json.loads((folder / "plan.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise RecordError(f"the plan in {folder} can't be read: {error}", "run its spec again") from error
+
+
+def read_metrics(folder: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Every whole line of `metrics.jsonl` with what it says; a kill may have left half of one."""
+    found = []
+    try:
+        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return []
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
+            found.append((line, entry))
+    return found
 
 
 def _finite(value: float | int) -> float | int | None:
@@ -87,7 +187,8 @@ def _finite(value: float | int) -> float | int | None:
 
 def new_folder(name: str, recipe: str, seed: int) -> Path:
     """A directory under `runs/` that no run has taken: `runs/NAME/RECIPE-seed0`, then `…-2`, `…-3`."""
-    safe = "".join(c if c.isalnum() or c in "-_.@=," else "-" for c in name)
+    safe = "".join(c if c.isalnum() or c in "-_.@=," else "-" for c in name)[:100]
+    safe = safe if safe.strip(".") else safe.replace(".", "-")
     base = Path("runs") / safe / f"{Path(recipe).stem}-seed{seed}"
     folder, number = base, 1
     while folder.exists():

@@ -1,52 +1,92 @@
-"""Weights & Biases as a mirror of the record: it may fail in any way and costs the run nothing but the mirror."""
+"""Mirrors of the record: they may fail or hang in any way, and cost the run nothing but themselves."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Protocol
 
-Mode = Literal["online", "offline", "off"]
+from ablc.planning import Plan
+from ablc.train.record import Record, read_metrics, read_plan
+
+PATIENCE = 60.0  # seconds that a mirror has to finish
+
+
+@dataclass(frozen=True)
+class Mirrored:
+    """What a mirror gets to know at the start: the facts of `run.json`, the plan, and all steps that were taken before
+    this process went on with the run."""
+
+    folder: Path
+    facts: Mapping[str, Any]
+    plan: Plan
+    history: Sequence[Mapping[str, Any]]
+
+
+class Mirror(Protocol):
+    """Where a run can be watched. A number of metrics is logged for each step."""
+
+    name: str
+
+    def start(self, run: Mirrored) -> None: ...
+
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None: ...
+
+    def finish(self, summary: Mapping[str, Any], failed: bool) -> None: ...
+
+
+Task = Callable[[Mirror], None]
 
 
 class Tracker:
-    """Sends what the record holds to wandb; the first failure is told once and ends the mirror, not the run."""
+    """Hands on to each mirror what the record holds, in a thread of its own, so that training never waits for one."""
 
-    def __init__(self, mode: Mode, tell: Callable[[str], None]) -> None:
-        self.mode, self.tell = mode, tell
-        self._run: Any = None
+    def __init__(self, mirrors: Sequence[Mirror], tell: Callable[[str], None]) -> None:
+        self._lines = [_Line(mirror, tell) for mirror in mirrors]
 
-    def start(self, folder: Path, name: str, config: Mapping[str, Any]) -> None:
-        if self.mode == "off":
-            return
-        os.environ.setdefault("WANDB_SILENT", "true")
-        self._guarded(lambda: self._init(folder, name, config))
+    def start(self, record: Record) -> None:
+        if self._lines:
+            history = [entry for _, entry in read_metrics(record.folder)]
+            run = Mirrored(record.folder, dict(record.facts), read_plan(record.folder), history)
+            self._put(lambda mirror: mirror.start(run))
 
-    def _init(self, folder: Path, name: str, config: Mapping[str, Any]) -> None:
-        import wandb
-
-        mode: Any = self.mode
-        settings = wandb.Settings(init_timeout=30, silent=True)
-        project = os.environ.get("WANDB_PROJECT", "ablc")
-        self._run = wandb.init(
-            project=project, name=name, dir=str(folder), mode=mode, config=dict(config), settings=settings
-        )
-
-    def log(self, entry: Mapping[str, float]) -> None:
-        if self._run is not None:
-            rest = {key: value for key, value in entry.items() if key != "step"}
-            self._guarded(lambda: self._run.log(rest, step=int(entry["step"])))
+    def log(self, entry: Mapping[str, Any]) -> None:
+        rest = {key: value for key, value in entry.items() if key != "step"}
+        self._put(lambda mirror: mirror.log(int(entry["step"]), rest))
 
     def finish(self, summary: Mapping[str, Any], failed: bool) -> None:
-        if self._run is not None:
-            self._guarded(lambda: self._run.summary.update(dict(summary)))
-        if self._run is not None:
-            self._guarded(lambda: self._run.finish(exit_code=int(failed)))
+        """Wait for the mirrors, each for a minute at the most."""
+        self._put(lambda mirror: mirror.finish(summary, failed))
+        for line in self._lines:
+            line.close()
 
-    def _guarded(self, action: Callable[[], Any]) -> None:
+    def _put(self, task: Task) -> None:
+        for line in self._lines:
+            line.tasks.put(task)
+
+
+class _Line:
+    """One mirror and what is still to be told to it. The first failure is told once and ends it."""
+
+    def __init__(self, mirror: Mirror, tell: Callable[[str], None]) -> None:
+        self.mirror, self.tell = mirror, tell
+        self.tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self.thread = threading.Thread(target=self._work, name=mirror.name, daemon=True)
+        self.thread.start()
+
+    def close(self) -> None:
+        self.tasks.put(None)
+        self.thread.join(PATIENCE)
+        if self.thread.is_alive():
+            self.tell(f"{self.mirror.name} doesn't answer; the record is complete without it")
+
+    def _work(self) -> None:
         try:
-            action()
+            while (task := self.tasks.get()) is not None:
+                task(self.mirror)
         except Exception as error:  # whatever a mirror throws must not stop a run
-            self._run = None
-            self.tell(f"wandb stopped: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+            first = str(error).splitlines()[0] if str(error) else ""
+            self.tell(f"{self.mirror.name} stopped: {type(error).__name__}: {first}")

@@ -13,7 +13,9 @@ from torch import nn
 import ablc
 from ablc.patching.initial import planned_weights
 from ablc.spec.recipe import Recipe
-from ablc.train.loop import Diverged, accumulate, evaluate, learning_rate, make_optimizer, train
+from ablc.train.loop import Diverged, Job, Step, accumulate, evaluate, learning_rate, make_optimizer, train
+from ablc.train.loss import NextTokenLoss
+from ablc.train.workers import Workers
 
 MODEL = (
     'model = "EleutherAI/pythia-14m"(hidden_size = 32, num_attention_heads = 4, intermediate_size = 64, '
@@ -40,11 +42,18 @@ def recipe(**keys: Any) -> Recipe:
     return Recipe.model_validate({"steps": 6, "batch_size": 4, "eval_every": 2, "lr": 1e-2, **keys})
 
 
+def job(model: Any, keys: Recipe, steps: int = 6, data: Toy | None = None) -> Job:
+    optimizer = make_optimizer(model, keys)
+    return Job(NextTokenLoss(model), optimizer, data or Toy(), keys, steps, keys.eval_every or steps, Workers(CPU))
+
+
 def losses(model: Any, keys: Recipe, steps: int = 6) -> list[dict[str, float]]:
-    entries: list[dict[str, float]] = []
-    for _ in train(model, Toy(), keys, steps, keys.eval_every or steps, set(), entries.append):
-        pass
-    return entries
+    return [entry(step) for step in train(job(model, keys, steps))]
+
+
+def entry(step: Step) -> dict[str, float]:
+    """What the record says of a step."""
+    return {"step": step.number, **step.metrics, **(step.evaluation.facts() if step.evaluation else {})}
 
 
 def test_a_step_is_the_same_however_it_is_cut_in_micro_batches() -> None:
@@ -52,7 +61,7 @@ def test_a_step_is_the_same_however_it_is_cut_in_micro_batches() -> None:
     found = []
     for micro in (12, 4, 5):
         model = model_of()
-        loss = accumulate(model, blocks, recipe(batch_size=micro), CPU)
+        loss = accumulate(job(model, recipe(batch_size=micro)), blocks)
         found.append((loss, {name: p.grad for name, p in model.named_parameters()}))
     (loss, gradients), *others = found
     for other, others_gradients in others:
@@ -63,12 +72,11 @@ def test_a_step_is_the_same_however_it_is_cut_in_micro_batches() -> None:
 def test_the_loss_is_that_of_transformers() -> None:
     model, blocks = model_of(), Toy().batch(0, seed=0, batch_size=4)
     ids = torch.from_numpy(blocks)
-    assert accumulate(model, blocks, recipe(), CPU) == pytest.approx(
-        float(model(ids, labels=ids).loss.detach()), rel=1e-6
-    )
+    expected = float(model(ids, labels=ids).loss.detach())
+    assert accumulate(job(model, recipe()), blocks) == pytest.approx(expected, rel=1e-6)
     validation = torch.from_numpy(Toy().validation)
     expected = float(model(validation, labels=validation).loss.detach())
-    assert evaluate(model, Toy(), recipe(batch_size=4), 0).eval_loss == pytest.approx(expected, rel=1e-6)
+    assert evaluate(job(model, recipe(batch_size=4)), 0).eval_loss == pytest.approx(expected, rel=1e-6)
     assert model.training
 
 
@@ -97,7 +105,7 @@ def test_a_line_for_every_step_and_evaluations_where_they_belong() -> None:
 
 def test_the_same_seed_gives_the_same_losses_to_the_last_bit() -> None:
     one, two, other = (losses(model_of(seed=s), recipe(seed=s)) for s in (0, 0, 1))
-    values = [[entry.get("loss") for entry in run] for run in (one, two, other)]
+    values = [[one.get("loss") for one in run] for run in (one, two, other)]
     assert values[0] == values[1] != values[2]
 
 
@@ -114,7 +122,7 @@ def test_specs_see_the_same_data() -> None:
     asked = []
     for text in ("mlp = full", "attention = none; mlp = lora(2)"):
         data = Remembers()
-        list(train(model_of(text), data, recipe(seed=5), 3, 3, set(), lambda entry: None))
+        list(train(job(model_of(text), recipe(seed=5), 3, data)))
         asked.append(data.seen)
     assert asked[0] == asked[1] == [(0, 5, 4), (1, 5, 4), (2, 5, 4)]
 
@@ -136,7 +144,8 @@ def test_what_isnt_finite_ends_the_run(poisoned: str, what: str) -> None:
     weight.register_hook(poison)
     entries: list[dict[str, float]] = []
     with pytest.raises(Diverged, match=f"the {what} of step") as raised:
-        list(train(model, Toy(), recipe(), 8, 8, set(), entries.append))
+        for step in train(job(model, recipe(), 8)):
+            entries.append(entry(step))
     assert raised.value.step == (4 if poisoned == "weight" else 3)
     assert entries[-1]["step"] == raised.value.step - 1
 
@@ -145,7 +154,9 @@ def test_the_optimizer_holds_what_is_trained_and_read() -> None:
     plan = ablc.plan(ablc.loads(MODEL + "attention[0] = none; freeze embedding"))
     model = ablc.build(plan)
     unread = {weight.name for _, weight in planned_weights(plan.blueprint) if not weight.read}
-    optimizer = make_optimizer(model, recipe(weight_decay=0.1), unread)
+    for name in unread:
+        model.get_parameter(name).requires_grad_(False)
+    optimizer = make_optimizer(model, recipe(weight_decay=0.1))
     names = {id(p): name for name, p in model.named_parameters()}
     decayed, plain = ({names[id(p)] for p in group["params"]} for group in optimizer.param_groups)
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0]

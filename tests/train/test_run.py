@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ from ablc.cli import run as command
 from ablc.patching.patch import shapes_of
 from ablc.planning import Plan
 from ablc.train.loop import Diverged
+from ablc.train.record import Record
 
 ROOT = Path(__file__).parents[2]
 SPEC = """\
@@ -51,14 +53,14 @@ def run(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small.abl").write_text(SPEC)
-    handler = signal.getsignal(signal.SIGTERM)
 
     def started(path: str = "small.abl", **flags: Any) -> int:
-        defaults = {"recipe": "local", "steps": 4, "seed": None, "scale": None, "out": Path("out"), "wandb": "off"}
-        return command.run_command(path, settings=flags.pop("settings", []), **{**defaults, **flags})
+        resume = flags.pop("resume", None)
+        defaults = {} if resume else {"recipe": "local", "steps": 4, "out": Path("out")}
+        options = command.RunOptions(**{**defaults, **flags})
+        return command.run_command(None if resume else path, resume, options)
 
-    yield started
-    signal.signal(signal.SIGTERM, handler)
+    return started
 
 
 def facts(folder: Path | str = "out") -> dict[str, Any]:
@@ -68,6 +70,10 @@ def facts(folder: Path | str = "out") -> dict[str, Any]:
 
 def metrics(folder: Path | str = "out") -> list[dict[str, Any]]:
     return [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
+
+
+def untimed(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if not key.endswith("_per_second")}
 
 
 def test_the_record(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,7 +91,7 @@ def test_the_record(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert said["baselines"]["bigram"] < said["baselines"]["unigram"]
     evaluated = [entry for entry in metrics() if "eval_loss" in entry]
     assert [entry["step"] for entry in evaluated] == [0, 2, 4]
-    assert said["final"] == {key: evaluated[-1][key] for key in ("step", "eval_loss", "perplexity")}
+    assert said["final"] == {key: evaluated[-1][key] for key in ("step", "eval_loss", "perplexity", "bits_per_byte")}
     assert said["best"]["eval_loss"] == min(entry["eval_loss"] for entry in evaluated)
     assert [entry["step"] for entry in metrics()] == [0, 1, 2, 3, 4]
     assert Path("out/spec.abl").read_text() == SPEC
@@ -108,9 +114,7 @@ def test_the_weights_are_those_of_the_planned_model(run: Run) -> None:
 
 def test_two_runs_of_one_seed_are_equal_to_the_last_bit(run: Run) -> None:
     assert run(out=Path("one")) == run(out=Path("two")) == 0
-    strip = [
-        [{k: v for k, v in entry.items() if k != "tokens_per_second"} for entry in metrics(f)] for f in ("one", "two")
-    ]
+    strip = [[untimed(entry) for entry in metrics(f)] for f in ("one", "two")]
     assert strip[0] == strip[1]
     one, two = (load_file(f"{folder}/model.safetensors") for folder in ("one", "two"))
     assert all(torch.equal(one[name], two[name]) for name in one)
@@ -151,10 +155,31 @@ def test_a_failure_leaves_its_record(
     def broken(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
 
-    monkeypatch.setattr("ablc.train.runner._train", broken)
+    monkeypatch.setattr("ablc.train.runner.train", broken)
     assert run() == 1
     assert facts()["status"] == "failed"
     assert "out of memory" in capsys.readouterr().err
+
+
+def test_a_disk_that_is_full_while_training(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = Record.log
+
+    def full(record: Record, entry: dict[str, Any]) -> None:
+        if entry["step"] == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        log(record, entry)
+
+    assert run(out=Path("straight")) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Record, "log", full)
+        assert run() == 1
+    err = capsys.readouterr().err
+    assert "No space left on device" in err and "--resume out" in err
+    assert (facts()["status"], facts()["final"]["step"]) == ("failed", 2)
+    assert run(resume=Path("out")) == 0
+    assert [untimed(entry) for entry in metrics()] == [untimed(entry) for entry in metrics("straight")]
 
 
 def refusals() -> dict[str, tuple[dict[str, Any], str]]:

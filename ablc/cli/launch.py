@@ -1,0 +1,52 @@
+"""Starts a command as several processes on this machine that find each other as under `torchrun`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+GRACE = 20.0  # seconds that the others have once one has failed: they may wait for it for ever
+
+
+def launch(arguments: list[str], processes: int) -> int:
+    """Run `ablc ARGUMENTS` in so many processes; the exit code is that of the first that failed, else 0."""
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(processes)}
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // processes))
+    started = []
+    for rank in range(processes):
+        own = {"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": threads}
+        command = [sys.executable, "-m", "ablc", *arguments]
+        started.append(subprocess.Popen(command, env={**os.environ, **place, **own}))
+    # Ctrl-C reaches all of them from the terminal; they end by themselves, and this one waits.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: _send(started, signal.SIGTERM))
+    return _wait(started)
+
+
+def _wait(started: list[subprocess.Popen[bytes]]) -> int:
+    failed, since = 0, 0.0
+    while any(process.poll() is None for process in started):
+        codes = [process.poll() for process in started]
+        if not failed and (failed := next((code for code in codes if code), 0)):
+            since = time.monotonic()
+        if failed and time.monotonic() - since > GRACE:
+            _send(started, signal.SIGKILL)
+        time.sleep(0.1)
+    failed = failed or next((process.returncode for process in started if process.returncode), 0)
+    return 128 - failed if failed < 0 else failed  # as a shell says it of one that was killed
+
+
+def _send(started: list[subprocess.Popen[bytes]], number: signal.Signals) -> None:
+    for process in started:
+        if process.poll() is None:
+            process.send_signal(number)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

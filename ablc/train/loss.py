@@ -1,0 +1,79 @@
+"""The loss of a step as a module, so that what wraps a module (DDP, FSDP) wraps all that is computed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+# Logits beyond this many numbers (256 MiB in fp32) are never held at once. Below it one product is fastest.
+MOST_LOGITS = 2**26
+
+
+class NextTokenLoss(nn.Module):
+    """Cross-entropy of every next token, summed, in fp32.
+
+    With `separator` (the id that ends a document) attention stays inside each document, positions count from its start,
+    and the first token of a document isn't predicted: nothing it could be told from is in sight. Without it a block is
+    one text.
+    """
+
+    def __init__(self, model: Any, separator: int | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.separator = separator
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """The sum over (batch, length) ids, in nats."""
+        layout = {} if self.separator is None else documents(tokens, self.separator)
+        hidden = self.model.base_model(input_ids=tokens, use_cache=False, **layout).last_hidden_state
+        targets = targets_of(tokens, self.separator)
+        return head_loss(hidden[:, :-1].flatten(0, 1), self.model.get_output_embeddings(), targets.flatten())
+
+
+def targets_of(tokens: torch.Tensor, separator: int | None) -> torch.Tensor:
+    """What is to be predicted at each place but the last, -100 where nothing is: (batch, length - 1)."""
+    following = tokens[:, 1:]
+    return following if separator is None else following.masked_fill(tokens[:, :-1] == separator, -100)
+
+
+def documents(tokens: torch.Tensor, separator: int) -> dict[str, torch.Tensor]:
+    """What keeps the documents of a block apart: the places each token may attend to (batch, 1, length, length), and
+    its place in its own document (batch, length)."""
+    length = tokens.shape[1]
+    ended = functional.pad((tokens[:, :-1] == separator).long(), (1, 0)).cumsum(1)
+    same = ended[:, None, :, None] == ended[:, None, None, :]
+    causal = torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()
+    places = torch.arange(length, device=tokens.device).expand_as(tokens)
+    is_first = functional.pad(ended[:, 1:] != ended[:, :-1], (1, 0), value=True)
+    starts = torch.where(is_first, places, 0).cummax(1).values
+    return {"attention_mask": same & causal, "position_ids": places - starts}
+
+
+def head_loss(hidden: torch.Tensor, head: nn.Module, targets: torch.Tensor) -> torch.Tensor:
+    """The summed cross-entropy of (places, width) hidden states and (places,) targets through any output head.
+
+    The fp32 matrix of places × vocabulary is held only where it is small. Otherwise the head and the softmax are
+    taken a piece at a time, and each piece is computed again on the way back: a third more work in the head alone.
+    PyTorch's own `linear_cross_entropy` needs no second time, but sums a bf16 loss in bf16: it was off by half.
+    """
+    rows = max(1, MOST_LOGITS // _vocabulary(head))
+    if hidden.shape[0] <= rows:
+        return _cross_entropy(head(hidden), targets)
+    total = hidden.new_zeros((), dtype=torch.float32)
+    for some, wanted in zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True):
+        total = total + checkpoint(lambda h, t: _cross_entropy(head(h), t), some, wanted, use_reentrant=False)
+    return total
+
+
+def _vocabulary(head: nn.Module) -> int:
+    """How many numbers the head gives for a place: those of its last product, where it is a pair."""
+    last = head[-1] if isinstance(head, nn.Sequential) else head
+    return int(last.out_features) if isinstance(last, nn.Linear) else 1
+
+
+def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return functional.cross_entropy(logits.float(), targets, reduction="sum", ignore_index=-100)

@@ -1,0 +1,130 @@
+"""Where a run can be watched: Weights & Biases, TensorBoard, trackio."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ablc.planning.counting import summary
+from ablc.train.tracking import Mirror, Mirrored
+
+PROJECT = "ablc"
+
+
+class MirrorError(Exception):
+    """A mirror that isn't installed: one sentence and a way out."""
+
+    def __init__(self, message: str, help: str) -> None:
+        self.message, self.help = message, help
+        super().__init__(message)
+
+
+def mirrors(wandb: str, names: list[str]) -> list[Mirror]:
+    """The mirrors a command asked for: `wandb` is online, offline or off; `names` are of tensorboard and trackio.
+
+    Raises MirrorError where a package is missing.
+    """
+    made: list[Mirror] = [] if wandb == "off" else [Wandb(wandb)]
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise MirrorError(f"{name} isn't installed", f"pip install 'ablc[{name}]'")
+        made.append(TensorBoard() if name == "tensorboard" else Trackio())
+    return made
+
+
+class Wandb:
+    """Weights & Biases. All processes that go on with one run share its id."""
+
+    name = "wandb"
+
+    def __init__(self, mode: str) -> None:
+        self.mode: Any = mode
+        self._run: Any = None
+
+    def start(self, run: Mirrored) -> None:
+        import wandb
+
+        identity = run.facts["mirror_id"]
+        if self.mode == "offline":
+            # Syncing two directories of one id lets the second replace the first. The new one gets the whole history.
+            for old in (run.folder / "wandb").glob(f"offline-run-*-{identity}"):
+                shutil.rmtree(old, ignore_errors=True)
+        self._run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            name=title(run),
+            id=identity,
+            resume="allow" if self.mode == "online" else None,
+            dir=str(run.folder),
+            mode=self.mode,
+            config={**run.facts, "plan": run.plan.to_json()},
+            tags=tags(run),
+            settings=wandb.Settings(init_timeout=30, silent=True),
+        )
+        known = self._run.step if self.mode == "online" else 0
+        for entry in run.history:
+            if entry["step"] >= known:
+                self.log(entry["step"], {key: value for key, value in entry.items() if key != "step"})
+        table = wandb.Table(columns=["slot", "base", "this spec"], data=[list(row) for row in summary(run.plan)])
+        self._run.summary["parameters"] = table
+
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        self._run.log(dict(metrics), step=step)
+
+    def finish(self, summary: Mapping[str, Any], failed: bool) -> None:
+        self._run.summary.update(dict(summary))
+        self._run.finish(exit_code=int(failed))
+
+
+class TensorBoard:
+    """Event files in the run's own directory, for `tensorboard --logdir runs`."""
+
+    name = "tensorboard"
+
+    def start(self, run: Mirrored) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        after = run.history[-1]["step"] + 1 if run.history else 0
+        self._writer: Any = SummaryWriter(str(run.folder / "tensorboard"), purge_step=after)
+        rows = [f"|{slot}|{before:,}|{now:,}|" for slot, before, now in summary(run.plan)]
+        self._writer.add_text("parameters", "\n".join(["|slot|base|this spec|", "|---|--:|--:|", *rows]))
+
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value, step)
+
+    def finish(self, summary: Mapping[str, Any], failed: bool) -> None:
+        self._writer.close()
+
+
+class Trackio:
+    """trackio, which keeps its runs on this machine."""
+
+    name = "trackio"
+
+    def start(self, run: Mirrored) -> None:
+        import trackio
+
+        name = f"{title(run)}-{run.facts['mirror_id']}"
+        self._run: Any = trackio.init(project=PROJECT, name=name, config=dict(run.facts), resume="allow")
+
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        self._run.log(dict(metrics), step=step)
+
+    def finish(self, summary: Mapping[str, Any], failed: bool) -> None:
+        self._run.finish()
+
+
+def title(run: Mirrored) -> str:
+    variant = run.facts["variant"]
+    return f"{run.facts['name']}@{variant}" if variant else str(run.facts["name"])
+
+
+def tags(run: Mirrored) -> list[str]:
+    """What runs are searched by: the recipe, the scale, the base model, the plan. wandb takes 64 characters each."""
+    facts = run.facts
+    recipe, base = Path(facts["recipe"]).stem, str(facts["model"]).rpartition("/")[2]
+    return [tag[:64] for tag in (recipe, f"scale {facts['scale']}", base, facts["fingerprint"][:12]) if tag]

@@ -1,0 +1,105 @@
+"""The processes that train together: one by itself, or those that `torchrun` started."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+from ablc.train.environment import pick_device
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Workers:
+    """`size` processes, of which this is number `rank`; each has its `device`. The first one writes the record."""
+
+    device: torch.device
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def share(self, made: T) -> T:
+        """What the first process made, on all of them."""
+        if self.size == 1:
+            return made
+        box = [made]
+        dist.broadcast_object_list(box, src=0, device=self.device)
+        return box[0]
+
+    def total(self, value: torch.Tensor) -> torch.Tensor:
+        """The sum of a tensor over all processes, which is put into it."""
+        if self.size > 1:
+            dist.all_reduce(value)
+        return value
+
+    @contextmanager
+    def first_goes_ahead(self) -> Iterator[None]:
+        """The others enter only when the first has left, and so find in the cache what it made."""
+        if self.size > 1 and not self.is_first:
+            dist.barrier()
+        try:
+            yield
+        finally:
+            if self.size > 1 and self.is_first:
+                dist.barrier()
+
+
+@contextmanager
+def workers() -> Iterator[Workers]:
+    """This process among those it was started with: `torchrun` says in the environment how many there are."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield Workers(pick_device())
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    device = pick_device()
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Workers(device, dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()
+
+
+def spread(loss: nn.Module, model: Any, parallel: str, workers: Workers) -> nn.Module:
+    """The loss as all processes compute it together; gradients are means over the processes.
+
+    `ddp` keeps a whole model in each; `fsdp` keeps a share of every layer, its gradient and its optimizer state.
+    """
+    if workers.size == 1:
+        return loss
+    if parallel == "ddp":
+        return DistributedDataParallel(loss, broadcast_buffers=False)  # they are the same everywhere, and stay so
+    for layer in layers_of(model):
+        if any(True for _ in layer.parameters()):
+            fully_shard(layer)
+    # Outside of a step all parameters are shares: what is saved must be what the optimizer holds.
+    fully_shard(loss, reshard_after_forward=True)
+    return loss
+
+
+def layers_of(model: Any) -> nn.ModuleList:
+    """The decoder layers, the one list of modules that is as long as the model is deep."""
+    depth = model.config.num_hidden_layers
+    return next(m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == depth)
+
+
+def without_exchange(loss: nn.Module, last: bool) -> AbstractContextManager[Any]:
+    """Gradients stay in their process until the last micro-batch of a step."""
+    if isinstance(loss, DistributedDataParallel) and not last:
+        return loss.no_sync()
+    if isinstance(loss, FSDPModule):
+        loss.set_requires_gradient_sync(last)
+    return nullcontext()

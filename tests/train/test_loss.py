@@ -1,0 +1,121 @@
+"""The loss as a module: exact through any head, never the whole matrix of logits, and documents kept apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import ablc
+from ablc.spec.recipe import Recipe
+from ablc.train import loss
+from ablc.train.loop import Job, accumulate, make_optimizer
+from ablc.train.loss import NextTokenLoss, documents, head_loss, targets_of
+from ablc.train.workers import Workers
+
+MODEL = (
+    'model = "EleutherAI/pythia-14m"(hidden_size = 32, num_attention_heads = 4, intermediate_size = 64, '
+    "vocab_size = 90, num_hidden_layers = 2)\n"
+)
+HEADS = {
+    "linear": lambda: nn.Linear(16, 500, bias=False),
+    "with a bias": lambda: nn.Linear(16, 500),
+    "low-rank": lambda: nn.Sequential(nn.Linear(16, 4), nn.Linear(4, 500)),
+}
+
+
+def gradients(head: nn.Module, hidden: torch.Tensor, targets: torch.Tensor) -> tuple[float, list[torch.Tensor]]:
+    hidden = hidden.clone().requires_grad_()
+    total = head_loss(hidden, head, targets)
+    found = torch.autograd.grad(total, [hidden, *head.parameters()])
+    return float(total.detach()), list(found)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("head", HEADS)
+def test_a_piece_at_a_time_is_the_whole(head: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    module = HEADS[head]().to(dtype)
+    hidden, targets = torch.randn(301, 16).to(dtype), torch.randint(0, 500, (301,))
+    targets[::7] = -100
+    whole, expected = gradients(module, hidden, targets)
+    seen: list[int] = []
+    module.register_forward_hook(lambda module, inputs, output: seen.append(output.numel()))
+    monkeypatch.setattr(loss, "MOST_LOGITS", 10_000)
+    pieces, found = gradients(module, hidden, targets)
+    assert pieces == pytest.approx(whole, rel=1e-6)
+    for one, other in zip(found, expected, strict=True):
+        assert (one - other).float().norm() <= (1e-5 if dtype == torch.float32 else 2e-2) * other.float().norm()
+    assert max(seen) <= 10_000
+
+
+def test_the_sum_of_a_bf16_loss_is_kept_in_fp32() -> None:
+    """A sum of thousands of losses of about 6 doesn't fit into the 8 bits of bf16."""
+    head = nn.Linear(16, 500).to(torch.bfloat16)
+    hidden, targets = torch.randn(4000, 16).to(torch.bfloat16), torch.randint(0, 500, (4000,))
+    exact = nn.functional.cross_entropy(head(hidden).double(), targets, reduction="sum")
+    assert float(head_loss(hidden, head, targets).detach()) == pytest.approx(float(exact.detach()), rel=1e-5)
+
+
+# --- documents -------------------------------------------------------------------------------------------------------
+
+
+def test_what_keeps_documents_apart() -> None:
+    layout = documents(torch.tensor([[5, 0, 6, 7, 0], [5, 6, 7, 8, 9]]), 0)
+    assert layout["position_ids"].tolist() == [[0, 1, 0, 1, 2], [0, 1, 2, 3, 4]]
+    assert layout["attention_mask"][0, 0].int().tolist() == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [0, 0, 1, 0, 0],
+        [0, 0, 1, 1, 0],
+        [0, 0, 1, 1, 1],
+    ]
+    assert layout["attention_mask"][1, 0].equal(torch.ones(5, 5, dtype=torch.bool).tril())
+    assert targets_of(torch.tensor([[5, 0, 6, 7, 0]]), 0).tolist() == [[0, -100, 7, 0]]
+
+
+@pytest.mark.parametrize("base", [MODEL, MODEL.replace("EleutherAI/pythia-14m", "meta-llama/Llama-3.1-8B")])
+@pytest.mark.parametrize("edits", ["", "attention[0] = none", "attention.qkv = lora(4); mlp = none"])
+def test_packed_documents_are_as_if_alone(base: str, edits: str) -> None:
+    heads = "num_attention_heads = 4, num_key_value_heads = 2, head_dim = 8"
+    text = base.replace("num_attention_heads = 4", heads) if "llama" in base.lower() else base
+    model = ablc.build(ablc.plan(ablc.loads(text + edits)), seed=0).eval()
+    rows = [torch.randint(1, 90, (length,)) for length in (5, 1, 9)]
+    closed = [torch.cat([row, torch.tensor([0])]) for row in rows]
+    alone = sum(float(NextTokenLoss(model)(row[None]).detach()) for row in closed)
+    packed = torch.cat(closed)[None]
+    together = float(NextTokenLoss(model, separator=0)(packed).detach())
+    assert together == pytest.approx(alone, rel=1e-5)
+    assert float(NextTokenLoss(model)(packed).detach()) != pytest.approx(alone, rel=1e-3)
+
+
+def test_a_mean_counts_what_is_predicted() -> None:
+    """Blocks with many documents have fewer predicted tokens; micro-batches are weighted by them."""
+
+    class Data:
+        validation = np.zeros((1, 4), np.int64)
+
+        def batch(self, step: int, *, seed: int, batch_size: int) -> Any:
+            raise AssertionError
+
+    blocks = np.array([[0] * 8, [3, 0, 4, 0, 5, 0, 6, 0], [7, 8, 9, 10, 11, 12, 13, 14]])
+    found = []
+    for size in (3, 1):
+        model = ablc.build(ablc.plan(ablc.loads(MODEL)), seed=0)
+        recipe = Recipe.model_validate({"steps": 1, "batch_size": size})
+        job = Job(
+            NextTokenLoss(model, 0),
+            make_optimizer(model, recipe),
+            Data(),
+            recipe,
+            1,
+            1,
+            Workers(torch.device("cpu")),
+            0,
+        )
+        found.append(accumulate(job, blocks))
+    summed = float(NextTokenLoss(model, 0)(torch.from_numpy(blocks)).detach())
+    assert found == pytest.approx([summed / (0 + 4 + 7)] * 2, rel=1e-6)

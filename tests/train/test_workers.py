@@ -1,0 +1,160 @@
+"""Several processes train as one would: the same losses within rounding, the same record, the same counts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from processes import finish, start
+from safetensors.torch import load_file
+
+# A norm that nobody reads, a frozen part, a low-rank head, and one validation block too many to be shared out evenly.
+SPEC = """\
+name = "small"
+model = "EleutherAI/pythia-14m"(hidden_size = 64, intermediate_size = 64, num_hidden_layers = 3)
+attention[0] = none
+mlp[2] = lora(8)
+layer[1] = none
+lm_head = lora(16)
+freeze mlp[0]
+train.scale = "1/2"
+train.block_size = 32
+train.batch_size = 4
+train.accumulation = 2
+train.eval_blocks = 5
+train.eval_every = 3
+train.save_every = 3
+train.warmup_steps = 0
+"""
+Train = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def train(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Train:
+    """A run of `count` processes that find each other as under torchrun; its directory."""
+
+    def trained(count: int, *flags: str, folder: Path | None = None, code: int = 0) -> Path:
+        arguments = ["run", "--resume", "out"] if folder else ["run", "small.abl", "--recipe", "local", "--out", "out"]
+        folder = folder or tmp_path_factory.mktemp("run")
+        (folder / "small.abl").write_text(SPEC)
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(count)}
+        place |= {"ABLC_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+        ranks = range(count) if count > 1 else [0]
+        own = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in ranks]
+        environments = [{**place, **one} if count > 1 else {"ABLC_CACHE": str(cache)} for one in own]
+        started = [start([*arguments, *flags], folder, environment) for environment in environments]
+        for process in started:
+            ended, said = finish(process, folder)
+            assert ended == code, said
+            assert "Traceback" not in said
+        return folder / "out"
+
+    return trained
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def losses(out: Path) -> list[float]:
+    entries = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [entry[key] for entry in entries for key in ("loss", "eval_loss") if key in entry]
+
+
+def facts(out: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((out / "run.json").read_text())
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def alone(train: Train) -> Path:
+    return train(1, "--steps", "6")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_are_as_one(parallel: str, train: Train, alone: Path) -> None:
+    out = train(2, "--steps", "6", "--set", f"train.parallel={parallel}")
+    assert losses(out) == pytest.approx(losses(alone), abs=2e-5)
+    assert len(losses(out)) == len(losses(alone)) == 9
+    one, two = (load_file(folder / "model.safetensors") for folder in (alone, out))
+    assert one.keys() == two.keys()
+    assert all(torch.allclose(one[name], two[name], atol=2e-5) for name in one)
+    here, there = facts(out), facts(alone)
+    assert (here["processes"], there["processes"]) == (2, 1)
+    assert [here[key] for key in ("params", "trainable")] == [there[key] for key in ("params", "trainable")]
+    assert sum(tensor.numel() for tensor in two.values()) == here["params"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_another_number_of_processes_goes_on(parallel: str, before: int, after: int, train: Train, alone: Path) -> None:
+    out = train(before, "--steps", "6", "--set", f"train.parallel={parallel}")
+    (out / "checkpoints" / "step-00000006").rename(out.parent / "taken-away")
+    (out / "model.safetensors").unlink()
+    (out / "run.json").write_text(json.dumps({**facts(out), "status": "running"}))
+    train(after, folder=out.parent)
+    assert facts(out)["status"] == "finished"
+    assert losses(out) == pytest.approx(losses(alone), abs=2e-5)
+
+
+@pytest.mark.slow
+def test_what_cant_be_divided(train: Train) -> None:
+    out = train(3, "--steps", "6", code=2)
+    said = (out.parent / "output.txt").read_text()
+    assert said.count("the 8 blocks of a step can't be divided among 3 processes") == 1
+    assert not out.exists()
+
+
+@pytest.mark.slow
+def test_the_command_starts_them_and_ctrl_c_ends_them(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "small.abl").write_text(SPEC)
+    command = [sys.executable, "-m", "ablc", "run", "small.abl", "--recipe", "local", "--steps", "100000"]
+    process = subprocess.Popen(
+        [*command, "--out", "out", "--nproc", "2"],
+        cwd=tmp_path,
+        env={**os.environ, "ABLC_CACHE": str(cache)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    lines = tmp_path / "out" / "metrics.jsonl"
+    end = time.monotonic() + 120
+    while not (lines.exists() and lines.read_text().count("\n") > 5) and time.monotonic() < end:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    assert output.count("stopping after this step") == 1
+    assert facts(tmp_path / "out")["status"] == "interrupted"
+    assert list((tmp_path / "out" / "checkpoints").glob("step-*"))
+
+
+@pytest.mark.slow
+def test_one_that_dies_takes_the_others_with_it(cache: Path, tmp_path: Path) -> None:
+    from ablc.cli import launch
+
+    (tmp_path / "small.abl").write_text(SPEC)
+    started = [start(["run"], tmp_path, {"ABLC_CACHE": str(cache)})]
+    started[0].join()
+    assert launch.GRACE < 60 and started[0].exitcode == 2
