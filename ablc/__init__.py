@@ -5,8 +5,10 @@
     ablc.count(plan).params                     # 220353704, before anything is built
     model = ablc.build(plan)                    # a Hugging Face model from scratch
     ablc.patch(model, plan)                     # or an existing one, in place
+    ablc.export("runs/18/local-seed0", "18")    # a finished run, for AutoModelForCausalLM.from_pretrained
 
-Nothing heavy is imported before `build` or `patch` is used.
+Nothing heavy is imported before `build`, `patch` or `export` is used. transformers learns of exported models when it is
+imported itself.
 """
 
 from __future__ import annotations
@@ -14,8 +16,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ablc import registration
+
 if TYPE_CHECKING:
     from ablc.api import load, load_family, loads, parse, plan
+    from ablc.exporting.export import export
     from ablc.faults import Fault, SpecError
     from ablc.patching import build, patch
     from ablc.planning import Plan
@@ -26,6 +31,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "ablc.api": ("load", "load_family", "loads", "parse", "plan"),
+    "ablc.exporting.export": ("export",),
     "ablc.planning.counting": ("Count", "count"),
     "ablc.faults": ("Fault", "SpecError"),
     "ablc.patching": ("build", "patch"),
@@ -36,8 +42,11 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Count", "Fault", "Plan", "Spec", "SpecError",
-    "build", "count", "load", "load_family", "loads", "parse", "patch", "plan",
+    "build", "count", "export", "load", "load_family", "loads", "parse", "patch", "plan",
 ]  # fmt: skip
+
+
+registration.install()
 
 
 def __getattr__(name: str) -> Any:

@@ -56,7 +56,7 @@ sys.meta_path.insert(0, Blocker())
 EVERY_MODULE = """
 import ablc
 
-beyond = ("ablc.patching", "ablc.train", "ablc.cli", "ablc.__main__")
+beyond = ("ablc.patching", "ablc.modeling_ablc", "ablc.train", "ablc.exporting", "ablc.cli", "ablc.__main__")
 names = [m.name for m in pkgutil.walk_packages(ablc.__path__, "ablc.") if not m.name.startswith(beyond)]
 for name in names:
     importlib.import_module(name)

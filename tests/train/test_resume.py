@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import finish, start
+from forked import finish, start
 from safetensors.torch import load_file
 
 from ablc.train import checkpoints

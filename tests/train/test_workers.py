@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from processes import finish, start
+from forked import finish, start
 from safetensors.torch import load_file
 
 # A norm that nobody reads, a frozen part, a low-rank head, and one validation block too many to be shared out evenly.

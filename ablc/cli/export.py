@@ -1,0 +1,34 @@
+"""`ablc export`."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from pathlib import Path
+
+from ablc.cli.output import CLEAN, INVALID, print_fault, say
+from ablc.faults import Fault
+
+
+def export_command(run: Path, directory: Path, folded: bool) -> int:
+    """Write the checkpoint, and say how it is loaded."""
+    gc.enable()
+    from ablc.exporting.export import export
+    from ablc.exporting.finished import ExportError
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            export(run, directory, folded=folded)
+        except ExportError as error:
+            print_fault(Fault("no-export", error.message, help=error.help))
+            return INVALID
+    for warning in told:
+        if warning.category is UserWarning:
+            print_fault(Fault("incomplete-export", str(warning.message), level="warning"))
+    say(f"wrote {directory}", "bold")
+    if (directory / "modeling_ablc.py").exists():
+        say("AutoModelForCausalLM.from_pretrained loads it after `import ablc`, or with trust_remote_code=True")
+    else:
+        say("AutoModelForCausalLM.from_pretrained loads it: it is a stock checkpoint")
+    return CLEAN

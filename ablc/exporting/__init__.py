@@ -1,0 +1,1 @@
+"""Finished runs, taken out of their directory: as checkpoints that transformers loads, and before lm-eval."""
