@@ -1,0 +1,209 @@
+"""Mirrors show what the record holds, and whatever becomes of them costs the run nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ablc
+from ablc.train import tracking
+from ablc.train.mirrors import MirrorError, TensorBoard, Trackio, Wandb, mirrors
+from ablc.train.record import Record
+from ablc.train.tracking import Mirrored, Tracker
+
+SPEC = 'name = "small"\nmodel = "EleutherAI/pythia-14m"(hidden_size = 32, num_hidden_layers = 2)\nmlp = lora(8)\n'
+FACTS = {
+    "name": "small",
+    "variant": None,
+    "mirror_id": "abcd1234",
+    "recipe": "local",
+    "scale": "1/2",
+    "model": "EleutherAI/pythia-14m",
+    "fingerprint": "0123456789abcdef",
+    "settings": {"lr": 1e-3},
+}
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Record:
+    spec = ablc.loads(SPEC)
+    made = Record(tmp_path / "run", FACTS)
+    made.open(spec, ablc.plan(spec), {})
+    return made
+
+
+class Remembers:
+    """A mirror that remembers what it was told."""
+
+    name = "remembers"
+
+    def __init__(self, at_log: Callable[[int], None] = lambda step: None) -> None:
+        self.at_log = at_log
+        self.run: Mirrored | None = None
+        self.logged: list[int] = []
+        self.ended: tuple[Mapping[str, Any], bool] | None = None
+
+    def start(self, run: Mirrored) -> None:
+        self.run = run
+
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        self.at_log(step)
+        self.logged.append(step)
+
+    def finish(self, summary: Mapping[str, Any], failed: bool) -> None:
+        self.ended = (summary, failed)
+
+
+def follow(record: Record, tracker: Tracker, steps: range) -> None:
+    tracker.start(record)
+    for step in steps:
+        entry = {"step": step, "loss": 5.0 - step}
+        record.log(entry)
+        tracker.log(entry)
+    tracker.finish({"eval_loss": 1.0, "status": "finished"}, failed=False)
+
+
+def test_a_mirror_gets_everything_in_order(record: Record) -> None:
+    mirror, said = Remembers(), list[str]()
+    follow(record, Tracker([mirror], said.append), range(3))
+    assert mirror.logged == [0, 1, 2]
+    assert mirror.ended == ({"eval_loss": 1.0, "status": "finished"}, False)
+    assert said == []
+    again = Remembers()
+    follow(record, Tracker([again], said.append), range(3, 5))
+    assert again.run is not None
+    assert [entry["step"] for entry in again.run.history] == [0, 1, 2]
+    assert again.logged == [3, 4]
+
+
+def test_one_that_fails_is_told_once_and_the_other_goes_on(record: Record) -> None:
+    def fail(step: int) -> None:
+        raise ConnectionError("service is gone\nand more")
+
+    broken, well, said = Remembers(fail), Remembers(), list[str]()
+    follow(record, Tracker([broken, well], said.append), range(4))
+    assert well.logged == [0, 1, 2, 3]
+    assert said == ["remembers stopped: ConnectionError: service is gone"]
+
+
+def test_one_that_hangs_delays_no_step(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "PATIENCE", 0.5)
+    never, said = threading.Event(), list[str]()
+    started = time.perf_counter()
+    follow(record, Tracker([Remembers(lambda step: never.wait() and None)], said.append), range(100))
+    assert time.perf_counter() - started < 5
+    assert said == ["remembers doesn't answer; the record is complete without it"]
+    never.set()
+
+
+def test_what_isnt_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MirrorError, match="trackio isn't installed") as raised:
+        mirrors("off", ["trackio"])
+    assert raised.value.help == "pip install 'ablc[trackio]'"
+    assert mirrors("off", []) == []
+
+
+def wait_for(found: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not found():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+# --- real ones -------------------------------------------------------------------------------------------------------
+
+
+def synced(folder: Path) -> dict[int, dict[str, Any]]:
+    """What `wandb sync` would send of the one offline run in a folder: the history by step."""
+    from wandb.proto import wandb_internal_pb2
+
+    (file,) = folder.glob("wandb/offline-run-*/run-abcd1234.wandb")
+    history = {}
+    for data in messages(file.read_bytes()):
+        message = wandb_internal_pb2.Record()
+        message.ParseFromString(data)
+        items = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in message.history.item}
+        if items:
+            history[int(items["_step"])] = items
+    return history
+
+
+def messages(data: bytes, block: int = 32768) -> Iterator[bytes]:
+    """The messages of a `.wandb` file: LevelDB's log format after 7 bytes. A message is one piece (1), or a first (2),
+    middle ones (3) and a last (4); each piece has 4 bytes of checksum, 2 of length, 1 of kind before it."""
+    place, pieces = 7, b""
+    while place + 7 <= len(data):
+        left = block - place % block
+        if left < 7:
+            place += left
+            continue
+        length, kind = int.from_bytes(data[place + 4 : place + 6], "little"), data[place + 6]
+        pieces += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):
+            yield pieces
+            pieces = b""
+
+
+def test_an_offline_run_that_was_resumed_syncs_as_one(record: Record) -> None:
+    said: list[str] = []
+    follow(record, Tracker([Wandb("offline")], said.append), range(3))
+    first = synced(record.folder)
+    assert sorted(first) == [0, 1, 2]
+    follow(record, Tracker([Wandb("offline")], said.append), range(3, 6))
+    history = synced(record.folder)
+    assert {step: items["loss"] for step, items in history.items()} == {step: 5.0 - step for step in range(6)}
+    assert said == []
+
+
+def test_a_killed_wandb_service_costs_no_step(record: Record) -> None:
+    """Its process is killed in the middle; the run goes on to its end, and at once."""
+    said: list[str] = []
+
+    tracker = Tracker([Wandb("offline")], said.append)
+    tracker.start(record)
+    wait_for(lambda: bool(list(record.folder.glob("wandb/offline-run-*/run-abcd1234.wandb"))))
+    services = subprocess.run(["pgrep", "-P", str(os.getpid())], capture_output=True, text=True).stdout.split()
+    commands = {int(number): Path(f"/proc/{number}/cmdline").read_text() for number in services if number != ""}
+    for number in [number for number, command in commands.items() if "wandb" in command]:
+        os.kill(number, signal.SIGKILL)
+    started = time.perf_counter()
+    for step in range(50):
+        tracker.log({"step": step, "loss": 1.0})
+    assert time.perf_counter() - started < 1
+    tracker.finish({}, failed=False)
+    assert len(said) == 1 and said[0].startswith("wandb ")
+
+
+def test_tensorboard(record: Record) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    said: list[str] = []
+    follow(record, Tracker([TensorBoard()], said.append), range(3))
+    # The process was killed after step 1, whatever had been shown of step 2.
+    record.continue_after(1)
+    follow(record, Tracker([TensorBoard()], said.append), range(2, 4))
+    events = EventAccumulator(str(record.folder / "tensorboard"))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(0, 5), (1, 4), (2, 3), (3, 2)]
+    assert "mlp" in events.Tensors("parameters/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert said == []
+
+
+@pytest.mark.slow
+def test_trackio(record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    said: list[str] = []
+    follow(record, Tracker([Trackio()], said.append), range(3))
+    assert said == []
+    assert list((tmp_path / "trackio").rglob("*.db"))
