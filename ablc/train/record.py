@@ -105,6 +105,10 @@ class Record:
         finally:
             self._lock.release()
 
+    def release(self) -> None:
+        """Let another process write the record, which stays as it is."""
+        self._lock.release()
+
     @property
     def failed(self) -> bool:
         return bool(self.facts["status"] != "finished")

@@ -310,6 +310,11 @@ def execute(
     status: Status = "failed"
     try:
         run.start()
+    except RecordError:
+        if record is not None:
+            record.release()
+        raise
+    try:
         run.train(stop)
         run.finish()
         status = "finished"

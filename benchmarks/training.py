@@ -1,0 +1,225 @@
+"""How fast training is, beside what a user would write instead.
+
+    python benchmarks/training.py [--steps 40] [--rounds 3] [--factor 8]
+
+For specs 01, 06, 10 and 23 at a fraction of the width: `ablc run` beside a plain `transformers.Trainer` script on a
+model patched by hand, with the same data, batch, precision and steps. Each is a process of its own; they take turns in
+one run. It prints tokens a second and their ratio, peak memory, what the FLOPs that a spec saves are worth in time, and
+what the loop takes beside forward, backward and step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+SPECS = ("01", "06", "10", "23")
+BLOCK, BATCH, VOCABULARY = 128, 8, 4096
+
+
+# --- what a user would write -----------------------------------------------------------------------------------------
+
+
+def by_hand(spec: str, factor: int) -> Any:
+    """The experiment's model at 1/factor of the width, patched as one patches by hand."""
+    import torch
+    from torch import nn
+    from transformers import AutoModelForCausalLM, GPTNeoXConfig
+
+    class NoAttention(nn.Module):
+        def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            return torch.zeros_like(hidden_states), None
+
+    def pair(i: int, rank: int, o: int, *middle: nn.Module) -> nn.Module:
+        rank = max(1, round(Fraction(rank, factor)))
+        return nn.Sequential(nn.Linear(i, rank), *middle, nn.Linear(rank, o))
+
+    h, f = 1024 // factor, 4096 // factor
+    config = GPTNeoXConfig(
+        hidden_size=h,
+        intermediate_size=f,
+        num_hidden_layers=24,
+        num_attention_heads=16 // factor,
+        vocab_size=VOCABULARY,
+        initializer_range=0.02 * factor**0.5,
+    )
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+    for number, layer in enumerate(model.gpt_neox.layers):
+        if spec == "06":
+            layer.attention = NoAttention()
+        if spec in ("10", "23"):
+            layer.attention.dense = nn.Identity()
+        if spec == "10" or (spec == "23" and number >= 6):
+            layer.attention.query_key_value = pair(h, 8, 3 * h)
+        if spec == "10":
+            layer.mlp = pair(h, 8, h, nn.GELU())
+        if spec == "23" and 12 <= number < 19:
+            layer.mlp.dense_h_to_4h, layer.mlp.dense_4h_to_h = pair(h, 16, f), pair(f, 16, h)
+    return model
+
+
+def script(spec: str, factor: int, steps: int) -> dict[str, Any]:
+    """Train with transformers.Trainer; the times at which steps ended."""
+    import torch
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    from ablc.train.data import load_data
+
+    torch.manual_seed(0)
+    model = by_hand(spec, factor)
+    data = load_data(
+        "stdlib", tokenizer="builtin", base_model="", vocab_size=VOCABULARY, block_size=BLOCK, eval_blocks=1
+    )
+    blocks = torch.from_numpy(data.train[: steps * BATCH].astype("int64"))
+    ends: list[float] = []
+
+    class Watch(TrainerCallback):
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            ends.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            folder,
+            max_steps=steps,
+            per_device_train_batch_size=BATCH,
+            learning_rate=3e-3,
+            warmup_steps=20,
+            adam_beta2=0.95,
+            weight_decay=0.0,
+            logging_steps=1,
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            use_cpu=not torch.cuda.is_available(),
+        )
+        rows = [{"input_ids": block, "labels": block} for block in blocks]
+        Trainer(model, arguments, train_dataset=rows, callbacks=[Watch()]).train()
+    return {"ends": ends, "params": sum(p.numel() for p in model.parameters())}
+
+
+# --- ablc ------------------------------------------------------------------------------------------------------------
+
+
+def ablc(spec: str, factor: int, steps: int, save_every: int) -> dict[str, Any]:
+    """Train as `ablc run` does; the times at which steps ended, and those spent in forward, backward and step."""
+    import ablc as package
+    from ablc.blueprint.measures import flops_per_token
+    from ablc.recipes import load_recipe, make_recipe
+    from ablc.train import loop
+    from ablc.train.runner import assemble, begin, execute, prepare
+    from ablc.train.tracking import Tracker
+    from ablc.train.workers import workers
+
+    ends, inside = list[float](), list[float]()
+
+    class View:
+        def step(self, step: loop.Step, steps: int) -> None:
+            ends.append(time.perf_counter())
+
+        def tell(self, message: str) -> None:
+            print(message, file=sys.stderr)
+
+    def timed(function: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return function(*arguments, **options)
+            finally:
+                inside.append(time.perf_counter() - started)
+
+        return call
+
+    keys = {"steps": steps, "scale": f"1/{factor}", "eval_every": steps, "eval_blocks": 1, "save_every": save_every}
+    recipe = make_recipe(load_recipe("local"), {}, keys)
+    with workers() as team, tempfile.TemporaryDirectory() as folder:
+        prepared = prepare(package.load(ROOT / "specs" / f"{spec}.abl"), recipe, "local", team)
+        trainee = assemble(prepared.work)
+        loop.accumulate, loop.clip = timed(loop.accumulate), timed(loop.clip)
+        trainee.job.optimizer.step = timed(trainee.job.optimizer.step)  # type: ignore[method-assign]
+        record = begin(prepared, Path(folder, "run"))
+        facts = execute(prepared.work, trainee, record, Path(folder, "run"), Tracker([], print), View())
+    flops = flops_per_token(prepared.work.plan.blueprint, BLOCK)
+    return {"ends": ends[1:], "inside": inside, "params": facts["params"], "flops": flops}
+
+
+# --- measuring -------------------------------------------------------------------------------------------------------
+
+
+def measured(way: str, spec: str, options: argparse.Namespace) -> dict[str, Any]:
+    """One process: seconds a step, peak memory in MB, and what it said of itself."""
+    command = [sys.executable, __file__, "--way", way, "--spec", spec]
+    command += ["--steps", str(options.steps), "--factor", str(options.factor)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    ends = said["ends"]
+    # The first step allocates, and after the last one there is an evaluation.
+    said["seconds"] = (ends[-2] - ends[0]) / (len(ends) - 2)
+    return said
+
+
+def compare(options: argparse.Namespace) -> None:
+    print(f"{platform.machine()}, 1/{options.factor} of the width, {options.rounds} rounds of ", end="")
+    print(f"{options.steps} steps of {BATCH} × {BLOCK} tokens\n")
+    ways = ("script", "ablc", "ablc, saving")
+    rounds = [
+        {(way, spec): measured(way, spec, options) for spec in SPECS for way in ways} for _ in range(options.rounds)
+    ]
+
+    def median(way: str, spec: str, key: str) -> float:
+        return statistics.median(one[way, spec][key] for one in rounds)
+
+    columns = "spec  parameters  script tokens/s  ablc tokens/s  ratio  saving too  script MB  ablc MB  overhead"
+    print(columns)
+    for spec in SPECS:
+        assert rounds[0]["script", spec]["params"] == rounds[0]["ablc", spec]["params"], "not the same model"
+        tokens = BATCH * BLOCK
+        speeds = [tokens / median(way, spec, "seconds") for way in ways]
+        ratios = [statistics.median(r["script", spec]["seconds"] / r[w, spec]["seconds"] for r in rounds) for w in ways]
+        memory = [median(way, spec, "memory") for way in ways]
+        overhead = statistics.median(
+            1 - sum(r["ablc", spec]["inside"][3:-3]) / (r["ablc", spec]["ends"][-2] - r["ablc", spec]["ends"][0])
+            for r in rounds
+        )
+        print(
+            f"{spec:4}  {rounds[0]['ablc', spec]['params']:10,}  {speeds[0]:15,.0f}  {speeds[1]:13,.0f}  "
+            f"{ratios[1]:5.2f}  {ratios[2]:10.2f}  {memory[0]:9,.0f}  {memory[1]:7,.0f}  {overhead:8.1%}"
+        )
+    print("\nspec  FLOPs of 01 / FLOPs  seconds of 01 / seconds  worth")
+    for spec in SPECS[1:]:
+        flops = rounds[0]["ablc", "01"]["flops"] / rounds[0]["ablc", spec]["flops"]
+        saved = statistics.median(r["ablc", "01"]["seconds"] / r["ablc", spec]["seconds"] for r in rounds)
+        print(f"{spec:4}  {flops:19.2f}  {saved:23.2f}  {saved / flops:5.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--factor", type=int, default=8)
+    parser.add_argument("--way")
+    parser.add_argument("--spec", default="01")
+    options = parser.parse_args()
+    if options.way is None:
+        compare(options)
+        return
+    if options.way == "script":
+        said = script(options.spec, options.factor, options.steps)
+    else:
+        said = ablc(options.spec, options.factor, options.steps, 5 if "saving" in options.way else options.steps)
+    said["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps(said))
+
+
+if __name__ == "__main__":
+    main()
