@@ -22,6 +22,13 @@ def hub_answers(kind: Literal["dataset", "model"], name: str) -> tuple[bool, str
     return answers[0] if answers else (False, f"the hub doesn't answer within {PATIENCE:g} s")
 
 
+def hub_revision(name: str) -> str | None:
+    """The commit that a data set of the hub is at. Asked after `hub_answers`."""
+    from huggingface_hub import HfApi
+
+    return HfApi().dataset_info(name, timeout=PATIENCE).sha
+
+
 def hub_id(name: str) -> str:
     """The hub's name of a base model: a built-in short name (`llama-3.1-8b`) has one, any other is its own."""
     if "/" in name or name not in builtin():

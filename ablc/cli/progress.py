@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,28 @@ class LiveView:
 
     def tell(self, message: str) -> None:
         self._progress.console.print(message, style="yellow")
+
+
+@contextmanager
+def tokenising() -> Iterator[Callable[[str, int], None]]:
+    """Shows how far tokenising is: on one line of a terminal, elsewhere in a line every ten seconds."""
+    if is_terminal():
+        console = terminal()
+        with console.status("loading the data …") as status:
+            yield lambda part, size: status.update(_tokenised(part, size))
+        return
+    last = [time.monotonic()]
+
+    def tell(part: str, size: int) -> None:
+        if time.monotonic() - last[0] > 10:
+            last[0] = time.monotonic()
+            say(_tokenised(part, size))
+
+    yield tell
+
+
+def _tokenised(part: str, size: int) -> str:
+    return f"tokenised {size / 1e6:,.1f} MB of the {part} part"
 
 
 @contextmanager

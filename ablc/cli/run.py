@@ -142,6 +142,7 @@ def _run(spec: Spec | None, family: list[Spec], resume: Path | None, options: Ru
 
 
 def _begin(spec: Spec, family: list[Spec], options: RunOptions, team: Workers) -> int:
+    from ablc.cli.progress import tokenising
     from ablc.cli.summary import show_counts, show_training
     from ablc.train.environment import describe_device
     from ablc.train.record import check_new, new_folder
@@ -152,13 +153,15 @@ def _begin(spec: Spec, family: list[Spec], options: RunOptions, team: Workers) -
     say(f"recipe {name}: {why}")
     folder = team.share(options.out or new_folder(spec.full_name, name, recipe.seed))
     check_new(folder)
-    prepared = prepare(spec, recipe, name, team)
+    with tokenising() as progress:
+        prepared = prepare(spec, recipe, name, team, progress)
     show_counts(prepared.full)
     show_training(prepared, family, describe_device(team.device))
     return _train(prepared.work, lambda: begin(prepared, folder), folder, options)
 
 
 def _go_on(folder: Path, options: RunOptions, team: Workers) -> int:
+    from ablc.cli.progress import tokenising
     from ablc.train.record import read_facts
     from ablc.train.runner import reopen, work_of
 
@@ -167,7 +170,9 @@ def _go_on(folder: Path, options: RunOptions, team: Workers) -> int:
         say(f"the run in {folder} is finished: there is nothing to go on with")
         return CLEAN
     say(f"goes on with {facts['name']} in {folder}")
-    return _train(work_of(folder, facts, team), lambda: reopen(folder, team), folder, options)
+    with tokenising() as progress:
+        work = work_of(folder, facts, team, progress)
+    return _train(work, lambda: reopen(folder, team), folder, options)
 
 
 def _train(work: Work, opened: Callable[[], Record | None], folder: Path, options: RunOptions) -> int:

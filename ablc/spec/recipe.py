@@ -20,6 +20,9 @@ class Recipe(BaseModel):
     data: str = Field(
         "stdlib", description='`stdlib`, a hub id with its config ("owner/set:config"), or a local folder'
     )
+    streaming: StrictBool = Field(
+        False, description="read a hub set while it is tokenised, instead of keeping a copy of it first"
+    )
     tokenizer: str = Field(
         "builtin", description="`base` (the base model's own), `builtin` (a BPE of the data), or a path"
     )

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +25,7 @@ __all__ = ["Baselines", "Data", "DataError", "load_data", "reachable"]
 
 # Part of every key: raise it where the same texts and tokenizer would give other files.
 LAYOUT = 1
+Progress = Callable[[Part, int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +86,8 @@ def load_data(
     block_size: int,
     eval_blocks: int | None,
     documents: bool = False,
+    streaming: bool = False,
+    progress: Progress = lambda part, size: None,
 ) -> Data:
     """The data of a recipe: texts, tokens, blocks; from the cache where the same texts were tokenised before.
 
@@ -98,6 +101,8 @@ def load_data(
         block_size: tokens a block. What is left at the end of a part is dropped.
         eval_blocks: how many validation blocks are kept, evenly spaced; None, or more than there are, keeps all.
         documents: whether the documents of a block are to be told apart.
+        streaming: read a hub data set while it is tokenised, without a copy in the cache of data sets.
+        progress: is told, while texts are tokenised, of which part, and how many bytes of it are done.
 
     The built-in corpus has `<|endoftext|>` after each document; texts of a data set follow each other at once, unless
     they are wanted as `documents`.
@@ -108,11 +113,11 @@ def load_data(
     _check(block_size, eval_blocks)
     corpus = builtin_corpus() if recipe_data == "stdlib" or tokenizer == "builtin" else None
     encoder = find_encoder(tokenizer, base_model=base_model, vocab_size=vocab_size, corpus=corpus)
-    texts = builtin_texts(corpus) if corpus and recipe_data == "stdlib" else dataset_texts(recipe_data)
+    texts = builtin_texts(corpus) if corpus and recipe_data == "stdlib" else dataset_texts(recipe_data, streaming)
     if documents:
         texts = _as_documents(texts, encoder, tokenizer)
     folder = cache_dir() / "data" / _key(texts, encoder)
-    streams = _streams(folder, texts, encoder)
+    streams = _streams(folder, texts, encoder, progress)
     train = _blocks(streams, "train", block_size)
     validation = _spread(_blocks(streams, "validation", block_size), eval_blocks)
     kept = folder / f"baselines-{block_size}-{eval_blocks}-{vocab_size}.json"
@@ -157,18 +162,18 @@ def _key(texts: Texts, encoder: Encoder) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
-def _streams(folder: Path, texts: Texts, encoder: Encoder) -> Streams:
+def _streams(folder: Path, texts: Texts, encoder: Encoder, progress: Progress) -> Streams:
     kept = _read(folder)
     if kept is not None:
         return kept
-    made: Streams = {part: _encode(texts, part, encoder) for part in PARTS}
+    made: Streams = {part: _encode(texts, part, encoder, progress) for part in PARTS}
     with contextlib.suppress(OSError):
         _write(folder, made)
     # Read again: what was written is mapped, and the copy in memory can go.
     return _read(folder) or made
 
 
-def _encode(texts: Texts, part: Part, encoder: Encoder) -> Stream:
+def _encode(texts: Texts, part: Part, encoder: Encoder, progress: Progress) -> Stream:
     digest, size, rows = hashlib.sha256(), 0, []
     for batch in texts.read(part):
         for text in batch:
@@ -177,6 +182,7 @@ def _encode(texts: Texts, part: Part, encoder: Encoder) -> Stream:
             # The length too, since the same characters cut elsewhere are other tokens.
             digest.update(len(data).to_bytes(8, "little") + data)
         rows.append(encoder.encode(batch, separated=texts.separated))
+        progress(part, size)
     tokens = np.concatenate(rows) if rows else np.zeros(0, encoder.dtype)
     return Stream(tokens, size, digest.hexdigest())
 

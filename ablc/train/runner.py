@@ -24,7 +24,7 @@ from ablc.spec import Spec
 from ablc.spec.proxy import ScaleProblem, factor_of, scaled
 from ablc.spec.recipe import Recipe
 from ablc.train.checkpoints import Checkpoints, optimizer_state, restore, save_tensors, weights_of
-from ablc.train.data import Data, DataError, load_data
+from ablc.train.data import Data, DataError, Progress, load_data
 from ablc.train.environment import environment, peak_flops
 from ablc.train.loop import (
     Diverged,
@@ -88,7 +88,9 @@ class Prepared:
 # --- before ----------------------------------------------------------------------------------------------------------
 
 
-def prepare(spec: Spec, recipe: Recipe, recipe_name: str, workers: Workers) -> Prepared:
+def prepare(
+    spec: Spec, recipe: Recipe, recipe_name: str, workers: Workers, progress: Progress = lambda part, size: None
+) -> Prepared:
     """Scale, plan, and load the data. Raises SpecError, ScaleProblem, CheckpointError or DataError before anything is
     trained."""
     full = plan_of(spec)
@@ -106,7 +108,7 @@ def prepare(spec: Spec, recipe: Recipe, recipe_name: str, workers: Workers) -> P
     own = int(spec.config["vocab_size"])
     small = min(own, FULL_VOCABULARY) if is_full else PROXY_VOCABULARY
     wanted = small if recipe.tokenizer == "builtin" else own
-    data = _load(recipe, base, wanted, workers)
+    data = _load(recipe, base, wanted, workers, progress)
     plan = full if is_full else plan_of(scaled(spec, factor, data.vocab_size))
     epoch = max(1, len(data.train) // blocks_of(recipe))
     steps = recipe.steps if recipe.steps is not None else max(1, round((recipe.epochs or 1) * epoch))
@@ -129,7 +131,7 @@ def check_divides(recipe: Recipe, workers: Workers) -> None:
         raise DataError(message, "make train.batch_size or train.accumulation a multiple of the number of processes")
 
 
-def _load(recipe: Recipe, model: str, vocab_size: int, workers: Workers) -> Data:
+def _load(recipe: Recipe, model: str, vocab_size: int, workers: Workers, progress: Progress) -> Data:
     with workers.first_goes_ahead():
         return load_data(
             recipe.data,
@@ -139,6 +141,8 @@ def _load(recipe: Recipe, model: str, vocab_size: int, workers: Workers) -> Data
             block_size=recipe.block_size,
             eval_blocks=recipe.eval_blocks,
             documents=recipe.packing == "documents",
+            streaming=recipe.streaming,
+            progress=progress,
         )
 
 
@@ -172,14 +176,16 @@ def facts_of(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def work_of(folder: Path, facts: Mapping[str, Any], workers: Workers) -> Work:
+def work_of(
+    folder: Path, facts: Mapping[str, Any], workers: Workers, progress: Progress = lambda part, size: None
+) -> Work:
     """The work of a run that was begun, from its record. Raises RecordError where its data isn't what it was, DataError
     where it can't be had."""
     if "calibration" in facts:
         raise RecordError(f"{folder} holds a calibration, which can't be gone on with", "calibrate the spec again")
     recipe = Recipe.model_validate(facts["settings"])
     check_divides(recipe, workers)
-    data = _load(recipe, facts["base"], facts["vocab_size"], workers)
+    data = _load(recipe, facts["base"], facts["vocab_size"], workers, progress)
     if data.manifest["hash"] != facts["data"]["hash"]:
         message = f"the data of the run in {folder} has changed since it began"
         raise RecordError(message, "run its spec again: what was measured before can't be compared")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ablc.bases.hub import hub_answers
+from ablc.bases.hub import hub_answers, hub_revision
 from ablc.train.corpus import Corpus, DataError, Document
 
 Part = Literal["train", "validation"]
@@ -40,13 +40,16 @@ def builtin_texts(corpus: Corpus) -> Texts:
     return Texts(corpus.manifest.hash, corpus.manifest.to_dict(), True, lambda part: _chunks(documents[part]))
 
 
-def dataset_texts(recipe_data: str) -> Texts:
-    """The texts of a local folder (`./…`, `/…`) or of a hub data set (`owner/name`, `owner/name:config`).
+def dataset_texts(recipe_data: str, streaming: bool = False) -> Texts:
+    """The texts of a local folder (`./…`, `/…`) or of a hub data set (`owner/name`, `owner/name:config`), which is
+    copied into the cache of data sets unless it is read `streaming`.
 
     Raises:
         DataError: no such folder or data set, no network within a few seconds, or no train and validation parts.
     """
-    return _local_texts(recipe_data) if is_local(recipe_data) else _hub_texts(recipe_data)
+    if is_local(recipe_data):
+        return _local_texts(recipe_data)
+    return _streamed_texts(recipe_data) if streaming else _hub_texts(recipe_data)
 
 
 def is_local(name: str) -> bool:
@@ -98,11 +101,29 @@ def _hub_texts(recipe_data: str) -> Texts:
     return Texts(key, about, False, lambda part: _rows(found[part], recipe_data))
 
 
+def _streamed_texts(recipe_data: str) -> Texts:
+    """Known by the commit they are read at: nothing of them is on this machine."""
+    name, _, config = recipe_data.partition(":")
+    _check_hub(name)
+    revision = hub_revision(name)
+    about = {"name": recipe_data, "dataset": name, "config": config or None, "revision": revision}
+    key = hashlib.sha256(json.dumps(about).encode()).hexdigest()
+
+    def read(part: Part) -> Iterator[list[str]]:
+        return _rows(_load(name, config or None, streaming=True, revision=revision)[part], recipe_data)
+
+    return Texts(key, about, False, read)
+
+
 def _load_online(name: str, config: str) -> Mapping[str, Any]:
+    _check_hub(name)
+    return _load(name, config or None)
+
+
+def _check_hub(name: str) -> None:
     answers, why = hub_answers("dataset", name)
     if not answers:
         raise DataError(f"data set `{name}` can't be had: {why}", WAY_OUT)
-    return _load(name, config or None)
 
 
 def _load_cached(name: str, config: str) -> Mapping[str, Any]:

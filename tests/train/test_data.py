@@ -21,6 +21,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from ablc.bases import hub
+from ablc.train import texts
 from ablc.train.baselines import baselines
 from ablc.train.corpus import Corpus, builtin_corpus
 from ablc.train.data import Data, DataError, load_data, reachable
@@ -397,3 +398,57 @@ def test_a_hub_data_set_loaded_before_needs_no_network(
     assert data.manifest["hash"] == direct.manifest["hash"]
     assert (data.manifest["dataset"], data.manifest["config"]) == ("Owner/MySet", "small")
     assert data.manifest["fingerprint"]
+
+
+# --- streamed, told, kept apart --------------------------------------------------------------------------------------
+
+
+def test_a_streamed_hub_set_is_read_once_at_its_commit(tokenizer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    asked: list[Any] = []
+
+    def load(name: str, config: str | None, **options: Any) -> Any:
+        asked.append((name, config, options))
+        parts = {"train": TRAIN, "validation": VALIDATION}
+        rows = {part: [{"text": text} for text in some] for part, some in parts.items()}
+        return {part: datasets.Dataset.from_list(some).to_iterable_dataset() for part, some in rows.items()}
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    monkeypatch.setattr(texts, "hub_answers", lambda kind, name: (True, "it does"))
+    monkeypatch.setattr(texts, "hub_revision", lambda name: "c0ffee")
+    data = local("owner/set:small", tokenizer, streaming=True)
+    assert asked == [("owner/set", "small", {"streaming": True, "revision": "c0ffee"})] * 2
+    assert data.manifest["revision"] == "c0ffee"
+    again = local("owner/set:small", tokenizer, streaming=True)
+    assert len(asked) == 2 and np.array_equal(again.train, data.train)
+    monkeypatch.setattr(texts, "hub_revision", lambda name: "decaf")
+    local("owner/set:small", tokenizer, streaming=True)
+    assert len(asked) == 4
+
+
+def test_progress_is_told_part_by_part(folder: Path, tokenizer: Path) -> None:
+    told: list[tuple[str, int]] = []
+    local(folder, tokenizer, progress=lambda part, size: told.append((part, size)))
+    assert told[0][0] == "train" and told[-1] == ("validation", len("".join(VALIDATION)))
+    assert max(size for part, size in told if part == "train") == len("".join(TRAIN).encode())
+    told.clear()
+    local(folder, tokenizer, progress=lambda part, size: told.append((part, size)))
+    assert told == []
+
+
+def test_documents_are_told_apart_only_where_that_is_wanted(folder: Path, tokenizer: Path) -> None:
+    end = Tokenizer.from_file(str(tokenizer)).token_to_id("<|endoftext|>")
+    plain, apart = local(folder, tokenizer), local(folder, tokenizer, documents=True)
+    assert (plain.separator, apart.separator) == (None, end)
+    assert end not in plain.train
+    assert abs((apart.train == end).sum() - len(TRAIN)) < 8
+
+
+def test_a_tokenizer_without_an_end_cant_tell_documents_apart(folder: Path, tmp_path: Path, tokenizer: Path) -> None:
+    content = json.loads(tokenizer.read_text())
+    content["added_tokens"][0]["content"] = "<|start|>"
+    content["model"]["vocab"]["<|start|>"] = content["model"]["vocab"].pop("<|endoftext|>")
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="no token that ends a document"):
+        local(folder, tmp_path / "other.json", documents=True)

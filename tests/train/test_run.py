@@ -130,6 +130,129 @@ def test_settings_from_all_sides(run: Run) -> None:
     assert settings["batch_size"] == 4  # the spec's own is stronger than the recipe's
 
 
+def test_weights_in_bf16_say_how_many_moved(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """At the log's learning rate hardly any does; at a million times that most of the matrices do."""
+    moved = []
+    for number, rate in enumerate(("1e-7", "1e-1")):
+        assert run(out=Path(str(number)), settings=["train.precision=bf16", f"train.lr={rate}", "train.clip=0"]) == 0
+        moved.append(facts(str(number))["moved"])
+    assert moved[0] < 0.02 and moved[1] > 0.4  # rows of tokens that weren't seen stay
+    assert "of the weights moved at all" in capsys.readouterr().out
+    assert run(out=Path("fp32")) == 0 and "moved" not in facts("fp32")
+
+
+def eval_losses(folder: str) -> list[float]:
+    return [entry["eval_loss"] for entry in metrics(folder) if "eval_loss" in entry]
+
+
+def test_activations_computed_again_change_nothing(run: Run) -> None:
+    assert run(out=Path("plain")) == run(out=Path("again"), settings=["train.gradient_checkpointing=true"]) == 0
+    assert eval_losses("again") == pytest.approx(eval_losses("plain"), abs=1e-5)
+
+
+def test_documents_kept_apart(run: Run) -> None:
+    Path("texts").mkdir()
+    for part, count in (("train", 400), ("validation", 90)):
+        lines = [f"line {number * 7919 % 1009} of a text\n" for number in range(count)]
+        Path("texts", f"{part}.txt").write_text("".join(lines))
+    for packing in ("blocks", "documents"):
+        assert run(out=Path(packing), settings=["train.data=./texts", f"train.packing={packing}"]) == 0
+    apart, plain = eval_losses("documents"), eval_losses("blocks")
+    assert apart != pytest.approx(plain, abs=1e-4)
+    assert apart[-1] < apart[0]
+
+
+@pytest.mark.slow
+def test_compiled_is_the_same_within_rounding(run: Run) -> None:
+    assert run(out=Path("plain")) == run(out=Path("other"), settings=["train.compile=true"]) == 0
+    plain, other = ([entry.get("loss") for entry in metrics(folder)][1:] for folder in ("plain", "other"))
+    assert other == pytest.approx(plain, abs=1e-3)
+
+
+def test_speed_is_told_in_flops(run: Run) -> None:
+    assert run() == 0
+    trained = Plan.from_json(json.loads(Path("out/plan.json").read_text()))
+    forward = ablc.count(trained, length=32).flops_per_token
+    for entry in metrics()[1:]:
+        assert entry["flops_per_second"] == pytest.approx(3 * forward * entry["tokens_per_second"])
+        assert "mfu" not in entry  # nobody states what a CPU can do
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A base model with weights and a tokenizer, in a folder of its own beside the specs'."""
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    from ablc.train.corpus import builtin_corpus
+    from ablc.train.tokenizer import builtin_tokenizer
+
+    folder = tmp_path / "models" / "base"
+    sizes = "hidden_size = 64, intermediate_size = 96, num_hidden_layers = 2, vocab_size = 300"
+    text = f'model = "EleutherAI/pythia-14m"({sizes})'
+    model = ablc.build(ablc.plan(ablc.loads(text)), seed=7)
+    model.save_pretrained(folder)
+    fast = PreTrainedTokenizerFast(tokenizer_object=builtin_tokenizer(builtin_corpus(), 300), eos_token="<|endoftext|>")
+    fast.save_pretrained(folder)
+    assert AutoTokenizer.from_pretrained(folder) is not None
+    return folder
+
+
+def test_from_pretrained_weights(run: Run, base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keys = "train.weights = pretrained\ntrain.scale = full\ntrain.tokenizer = base\ntrain.eval_blocks = 4\n"
+    keys += "train.batch_size = 2\ntrain.block_size = 32\n"
+    (base.parent / "same.abl").write_text(f'model = "./base"\n{keys}')
+    (base.parent / "low.abl").write_text(f'model = "./base"\nmlp.up = lora(16)\ntrain.init = svd\n{keys}')
+    assert run("models/same.abl", out=Path("same"), steps=1) == 0
+    assert run("models/low.abl", out=Path("low"), steps=1, report_init=True) == 0
+    said = capsys.readouterr().out
+    assert "from the weights of" in said and "relative Frobenius errors" in said
+    pairs = json.loads(Path("low/init.json").read_text())
+    assert [(pair["slot"], pair["layer"], pair["rank"]) for pair in pairs] == [("mlp.up", 0, 16), ("mlp.up", 1, 16)]
+    assert all(pair["error"] == pytest.approx(pair["optimal"], rel=1e-4) for pair in pairs)
+    assert Path(facts("low")["weights"]) == base
+    model = ablc.build(ablc.plan(ablc.load("models/same.abl")), seed=7)
+    assert metrics("same")[0]["eval_loss"] == pytest.approx(evaluated(model, Path("same")), rel=1e-6)
+
+
+def evaluated(model: Any, folder: Path) -> float:
+    """The loss of a model on the validation blocks that a run was scored on."""
+    from ablc.train.data import load_data
+
+    base = facts(folder)["base"]
+    data = load_data("stdlib", tokenizer="base", base_model=base, vocab_size=300, block_size=32, eval_blocks=4)
+    ids = torch.from_numpy(data.validation.astype("int64"))
+    return float(model.eval()(ids, labels=ids).loss.detach())
+
+
+def test_a_proxy_takes_no_pretrained_weights(run: Run, base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (base.parent / "same.abl").write_text('model = "./base"\ntrain.weights = pretrained\n')
+    assert run("models/same.abl") == 2
+    assert "a proxy can't take the pretrained weights" in capsys.readouterr().err
+
+
+def test_all_frozen_is_nothing_to_train(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("frozen.abl").write_text(SPEC + "freeze layer\nfreeze embedding, lm_head, final_norm\n")
+    assert run("frozen.abl") == 2
+    assert "all of this model is frozen" in capsys.readouterr().err
+
+
+def test_extended_files_of_one_name_are_both_kept(run: Run) -> None:
+    for folder, rank in (("a", 3), ("b", 2)):
+        Path(folder).mkdir()
+        Path(folder, "base.abl").write_text(f"mlp[0] = lora({rank})\n")
+    Path("both.abl").write_text('extends "a/base.abl"\nextends "b/base.abl"\n' + SPEC)
+    assert run("both.abl", steps=1) == 0
+    kept = sorted(path.name for path in Path("out").glob("extended-*"))
+    assert kept == ["extended-2-base.abl", "extended-base.abl"]
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "..", "a/../../b"])
+def test_a_name_stays_below_runs(name: str, run: Run) -> None:
+    Path("named.abl").write_text(SPEC.replace('"small"', f'"{name}"'))
+    assert run("named.abl", out=None, steps=1) == 0
+    assert len(list(Path("runs").glob("*/local-seed0/run.json"))) == 1
+
+
 def test_epochs_say_how_long(run: Run) -> None:
     assert run(steps=None, settings=["train.epochs=0.0001", "train.batch_size=32"]) == 0
     assert facts()["steps"] == 1
