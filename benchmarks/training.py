@@ -111,7 +111,7 @@ def script(spec: str, factor: int, steps: int) -> dict[str, Any]:
 # --- ablc ------------------------------------------------------------------------------------------------------------
 
 
-def ablc(spec: str, factor: int, steps: int, save_every: int) -> dict[str, Any]:
+def ablc(spec: str, factor: int, steps: int, **changes: Any) -> dict[str, Any]:
     """Train as `ablc run` does; the times at which steps ended, and those spent in forward, backward and step."""
     import ablc as package
     from ablc.blueprint.measures import flops_per_token
@@ -140,7 +140,7 @@ def ablc(spec: str, factor: int, steps: int, save_every: int) -> dict[str, Any]:
 
         return call
 
-    keys = {"steps": steps, "scale": f"1/{factor}", "eval_every": steps, "eval_blocks": 1, "save_every": save_every}
+    keys = {"steps": steps, "scale": f"1/{factor}", "eval_every": steps, "eval_blocks": 1, **changes}
     recipe = make_recipe(load_recipe("local"), {}, keys)
     with workers() as team, tempfile.TemporaryDirectory() as folder:
         prepared = prepare(package.load(ROOT / "specs" / f"{spec}.abl"), recipe, "local", team)
@@ -151,6 +151,20 @@ def ablc(spec: str, factor: int, steps: int, save_every: int) -> dict[str, Any]:
         facts = execute(prepared.work, trainee, record, Path(folder, "run"), Tracker([], print), View())
     flops = flops_per_token(prepared.work.plan.blueprint, BLOCK)
     return {"ends": ends[1:], "inside": inside, "params": facts["params"], "flops": flops}
+
+
+def ablc_together(spec: str, factor: int, steps: int) -> dict[str, Any]:
+    """`ablc run --nproc 2`, which has a thread in each; times from its record."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "ablc", "run", str(ROOT / "specs" / f"{spec}.abl"), "--recipe", "local"]
+        command += ["--out", f"{folder}/run", "--nproc", "2", "--steps", str(steps), "--scale", f"1/{factor}"]
+        command += ["--set", f"train.eval_every={steps}", "--set", "train.eval_blocks=2"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        lines = Path(folder, "run", "metrics.jsonl").read_text().splitlines()
+        facts = json.loads(Path(folder, "run", "run.json").read_text())
+    seconds = [BATCH * BLOCK / json.loads(line)["tokens_per_second"] for line in lines[1:]]
+    ends = [sum(seconds[: number + 1]) for number in range(len(seconds))]
+    return {"ends": ends, "params": facts["params"]}
 
 
 # --- measuring -------------------------------------------------------------------------------------------------------
@@ -168,32 +182,36 @@ def measured(way: str, spec: str, options: argparse.Namespace) -> dict[str, Any]
     return said
 
 
+WAYS = ("script", "ablc", "ablc, saving", "ablc, compiled", "ablc, 2 processes")
+
+
+def overhead(said: dict[str, Any]) -> float:
+    """The share of the time between steps that was spent neither in forward, backward, clipping nor the step."""
+    return float(1 - sum(said["inside"][3:-3]) / (said["ends"][-2] - said["ends"][0]))
+
+
 def compare(options: argparse.Namespace) -> None:
     print(f"{platform.machine()}, 1/{options.factor} of the width, {options.rounds} rounds of ", end="")
     print(f"{options.steps} steps of {BATCH} × {BLOCK} tokens\n")
-    ways = ("script", "ablc", "ablc, saving")
     rounds = [
-        {(way, spec): measured(way, spec, options) for spec in SPECS for way in ways} for _ in range(options.rounds)
+        {(way, spec): measured(way, spec, options) for spec in SPECS for way in WAYS} for _ in range(options.rounds)
     ]
 
     def median(way: str, spec: str, key: str) -> float:
         return statistics.median(one[way, spec][key] for one in rounds)
 
-    columns = "spec  parameters  script tokens/s  ablc tokens/s  ratio  saving too  script MB  ablc MB  overhead"
-    print(columns)
+    print(
+        "spec  parameters  tokens/s: script     ablc  ratio  saving  compiled  2 processes  MB: script  ablc  overhead"
+    )
     for spec in SPECS:
-        assert rounds[0]["script", spec]["params"] == rounds[0]["ablc", spec]["params"], "not the same model"
-        tokens = BATCH * BLOCK
-        speeds = [tokens / median(way, spec, "seconds") for way in ways]
-        ratios = [statistics.median(r["script", spec]["seconds"] / r[w, spec]["seconds"] for r in rounds) for w in ways]
-        memory = [median(way, spec, "memory") for way in ways]
-        overhead = statistics.median(
-            1 - sum(r["ablc", spec]["inside"][3:-3]) / (r["ablc", spec]["ends"][-2] - r["ablc", spec]["ends"][0])
-            for r in rounds
-        )
+        assert len({rounds[0][way, spec]["params"] for way in WAYS}) == 1, "not the same model"
+        speeds = [BATCH * BLOCK / median(way, spec, "seconds") for way in ("script", "ablc")]
+        ratios = [statistics.median(r["script", spec]["seconds"] / r[w, spec]["seconds"] for r in rounds) for w in WAYS]
+        memory = [median(way, spec, "memory") for way in ("script", "ablc")]
         print(
-            f"{spec:4}  {rounds[0]['ablc', spec]['params']:10,}  {speeds[0]:15,.0f}  {speeds[1]:13,.0f}  "
-            f"{ratios[1]:5.2f}  {ratios[2]:10.2f}  {memory[0]:9,.0f}  {memory[1]:7,.0f}  {overhead:8.1%}"
+            f"{spec:4}  {rounds[0]['ablc', spec]['params']:10,}  {speeds[0]:16,.0f}  {speeds[1]:7,.0f}  "
+            f"{ratios[1]:5.2f}  {ratios[2]:6.2f}  {ratios[3]:8.2f}  {ratios[4]:11.2f}  "
+            f"{memory[0]:10,.0f}  {memory[1]:4,.0f}  {statistics.median(overhead(r['ablc', spec]) for r in rounds):8.1%}"
         )
     print("\nspec  FLOPs of 01 / FLOPs  seconds of 01 / seconds  worth")
     for spec in SPECS[1:]:
@@ -213,10 +231,14 @@ def main() -> None:
     if options.way is None:
         compare(options)
         return
-    if options.way == "script":
-        said = script(options.spec, options.factor, options.steps)
-    else:
-        said = ablc(options.spec, options.factor, options.steps, 5 if "saving" in options.way else options.steps)
+    ways = {
+        "script": lambda *given: script(*given),
+        "ablc": lambda *given: ablc(*given, save_every=options.steps),
+        "ablc, saving": lambda *given: ablc(*given, save_every=5),
+        "ablc, compiled": lambda *given: ablc(*given, save_every=options.steps, compile=True),
+        "ablc, 2 processes": lambda *given: ablc_together(*given),
+    }
+    said = ways[options.way](options.spec, options.factor, options.steps)
     said["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps(said))
 

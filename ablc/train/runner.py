@@ -40,7 +40,7 @@ from ablc.train.loop import (
 from ablc.train.loss import NextTokenLoss
 from ablc.train.record import Record, RecordError, Status, read_plan
 from ablc.train.tracking import Tracker
-from ablc.train.workers import Workers, spread
+from ablc.train.workers import Workers, layers_of, spread
 
 PROXY_VOCABULARY = 4096
 FULL_VOCABULARY = 50_304  # what the built-in BPE reaches on the built-in corpus, and Pythia's own
@@ -226,7 +226,8 @@ def assemble(work: Work, report_init: bool = False) -> Trainee:
         if name in unread:  # no gradient ever reaches it: an optimizer would only decay it, and DDP wait for it
             parameter.requires_grad_(False)
     if recipe.compile:
-        model.base_model.compile(dynamic=False)
+        for layer in layers_of(model):  # one at a time: layers that are alike share what is compiled
+            layer.compile(dynamic=False)
     loss = spread(NextTokenLoss(model, work.data.separator), model, recipe.parallel, work.workers)
     optimizer = make_optimizer(model, recipe)
     job = Job(loss, optimizer, work.data, recipe, work.steps, work.eval_every, work.workers, work.data.separator)
