@@ -200,19 +200,23 @@ def compare(options: argparse.Namespace) -> None:
     def median(way: str, spec: str, key: str) -> float:
         return statistics.median(one[way, spec][key] for one in rounds)
 
-    print(
-        "spec  parameters  tokens/s: script     ablc  ratio  saving  compiled  2 processes  MB: script  ablc  overhead"
-    )
+    print("spec  parameters  tokens/s: script     ablc  ratio  saving  compiled  2 processes", end="")
+    print("  MB: script  ablc  overhead")
     for spec in SPECS:
         assert len({rounds[0][way, spec]["params"] for way in WAYS}) == 1, "not the same model"
         speeds = [BATCH * BLOCK / median(way, spec, "seconds") for way in ("script", "ablc")]
         ratios = [statistics.median(r["script", spec]["seconds"] / r[w, spec]["seconds"] for r in rounds) for w in WAYS]
         memory = [median(way, spec, "memory") for way in ("script", "ablc")]
+        loop = statistics.median(overhead(one["ablc", spec]) for one in rounds)
         print(
             f"{spec:4}  {rounds[0]['ablc', spec]['params']:10,}  {speeds[0]:16,.0f}  {speeds[1]:7,.0f}  "
             f"{ratios[1]:5.2f}  {ratios[2]:6.2f}  {ratios[3]:8.2f}  {ratios[4]:11.2f}  "
-            f"{memory[0]:10,.0f}  {memory[1]:4,.0f}  {statistics.median(overhead(r['ablc', spec]) for r in rounds):8.1%}"
+            f"{memory[0]:10,.0f}  {memory[1]:4,.0f}  {loop:8.1%}"
         )
+    print(
+        "ratios: tokens/s of ablc to those of the script; `saving` with a checkpoint every fifth step, `compiled` with"
+    )
+    print("train.compile, and in two processes of one thread each")
     print("\nspec  FLOPs of 01 / FLOPs  seconds of 01 / seconds  worth")
     for spec in SPECS[1:]:
         flops = rounds[0]["ablc", "01"]["flops"] / rounds[0]["ablc", spec]["flops"]
