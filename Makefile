@@ -8,16 +8,19 @@ TORCH_INDEX ?=
 
 INSTALL = $(BIN)/pip install --quiet --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
+# A file's tests share what they have made ready, so a file stays in one process.
+PARALLEL = -n auto --maxprocesses 4 --dist loadfile
+
 .PHONY: run test quick lint docs clean
 
 run: $(VENV)/.installed  ## train a spec: make run SPEC=specs/18.abl
 	$(BIN)/ablc run $(SPEC)
 
 test: $(VENV)/.installed-dev  ## every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 quick: $(VENV)/.installed-dev  ## the fast tests
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
 lint: $(VENV)/.installed-dev  ## style, types, layers
 	$(BIN)/ruff check .

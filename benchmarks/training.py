@@ -117,8 +117,9 @@ def ablc(spec: str, factor: int, steps: int, **changes: Any) -> dict[str, Any]:
     from ablc.blueprint.measures import flops_per_token
     from ablc.recipes import load_recipe, make_recipe
     from ablc.train import loop
-    from ablc.train.runner import assemble, begin, execute, prepare
+    from ablc.train.runner import begin, execute
     from ablc.train.tracking import Tracker
+    from ablc.train.work import assemble, prepare
     from ablc.train.workers import workers
 
     ends, inside = list[float](), list[float]()

@@ -122,7 +122,7 @@ def _work(spec: Spec, name: str, recipe: Recipe, how: tuple[int, int, float], fo
     from ablc.train.calibrate import execute, fittable, load
     from ablc.train.environment import pick_device
     from ablc.train.fitting import Fit
-    from ablc.train.runner import prepare
+    from ablc.train.work import prepare
     from ablc.train.workers import Workers
 
     places = fittable(plan_of(spec))

@@ -21,7 +21,7 @@ from ablc.spec.proxy import ScaleProblem
 
 if TYPE_CHECKING:
     from ablc.train.record import Record
-    from ablc.train.runner import Work
+    from ablc.train.work import Work
     from ablc.train.workers import Workers
 
 INTERRUPTED = 130
@@ -146,7 +146,8 @@ def _begin(spec: Spec, family: list[Spec], options: RunOptions, team: Workers) -
     from ablc.cli.summary import show_counts, show_training
     from ablc.train.environment import describe_device
     from ablc.train.record import check_new, new_folder
-    from ablc.train.runner import begin, prepare
+    from ablc.train.runner import begin
+    from ablc.train.work import prepare
 
     name, why = (options.recipe, "as you chose") if options.recipe else _choose_recipe(team.device.type)
     recipe = make_recipe(load_recipe(name), spec.train, options.said())
@@ -163,7 +164,8 @@ def _begin(spec: Spec, family: list[Spec], options: RunOptions, team: Workers) -
 def _go_on(folder: Path, options: RunOptions, team: Workers) -> int:
     from ablc.cli.progress import tokenising
     from ablc.train.record import read_facts
-    from ablc.train.runner import reopen, work_of
+    from ablc.train.runner import reopen
+    from ablc.train.work import work_of
 
     facts = read_facts(folder)
     if facts["status"] == "finished":
@@ -180,10 +182,11 @@ def _train(work: Work, opened: Callable[[], Record | None], folder: Path, option
     from ablc.cli.progress import watch
     from ablc.cli.summary import duration, show_pair_errors, show_results
     from ablc.train.mirrors import mirrors
-    from ablc.train.runner import assemble, estimate_seconds, execute
+    from ablc.train.runner import execute
     from ablc.train.tracking import Tracker
+    from ablc.train.work import assemble, estimate_seconds
 
-    watching = mirrors(options.wandb, options.mirrors) if work.workers.is_first else []
+    watching = mirrors(options.wandb, options.mirrors, say) if work.workers.is_first else []
     try:
         trainee = assemble(work, options.report_init)
         if options.report_init:
@@ -196,7 +199,10 @@ def _train(work: Work, opened: Callable[[], Record | None], folder: Path, option
         say(f"interrupted; go on with: ablc run --resume {folder}")
         return INTERRUPTED
     except (MemoryError, OSError, RuntimeError) as error:
-        print_fault(_failure(error, folder))
+        fault = _failure(error, folder)
+        print_fault(fault)
+        if not work.workers.is_first:  # what only this process knows must not be lost
+            print(f"process {work.workers.rank}: {fault.message}", file=sys.__stderr__)
         return FINDINGS
     if not facts:
         return CLEAN  # not the first process

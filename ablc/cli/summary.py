@@ -18,7 +18,7 @@ from ablc.spec.proxy import merged_ranks
 
 if TYPE_CHECKING:
     from ablc.patching import PairError
-    from ablc.train.runner import Prepared
+    from ablc.train.work import Prepared
 
 
 def show_counts(plan: Plan) -> None:

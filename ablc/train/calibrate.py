@@ -28,7 +28,7 @@ from ablc.train.fitting import Fit, Fitted, Texts, calibrate, can_be_fitted
 from ablc.train.loop import Evaluation, Job, evaluate, make_optimizer
 from ablc.train.loss import NextTokenLoss
 from ablc.train.record import Record
-from ablc.train.runner import Prepared, Work, facts_of
+from ablc.train.work import Prepared, Work, facts_of
 
 
 class View(Protocol):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import netrc
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 from ablc.planning.counting import summary
 from ablc.train.tracking import Mirror, Mirrored
@@ -23,17 +25,32 @@ class MirrorError(Exception):
         super().__init__(message)
 
 
-def mirrors(wandb: str, names: list[str]) -> list[Mirror]:
+def mirrors(wandb: str, names: list[str], tell: Callable[[str], None]) -> list[Mirror]:
     """The mirrors a command asked for: `wandb` is online, offline or off; `names` are of tensorboard and trackio.
+
+    Without a key wandb would ask for one and wait: it stays offline, which is told.
 
     Raises MirrorError where a package is missing.
     """
+    if wandb == "online" and not _has_key():
+        tell("wandb has no key here, so its mirror is written offline (get one with `wandb login`; `wandb sync` later)")
+        wandb = "offline"
     made: list[Mirror] = [] if wandb == "off" else [Wandb(wandb)]
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise MirrorError(f"{name} isn't installed", f"pip install 'ablc[{name}]'")
         made.append(TensorBoard() if name == "tensorboard" else Trackio())
     return made
+
+
+def _has_key() -> bool:
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc().authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
 
 
 class Wandb:

@@ -12,7 +12,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["ablc.cli.run", "ablc.cli.summary", "ablc.cli.progress", "ablc.train.runner"])
+_context.set_forkserver_preload(
+    ["ablc.cli.run", "ablc.cli.summary", "ablc.cli.progress", "ablc.train.runner", "ablc.train.work"]
+)
 
 
 def start(arguments: list[str], folder: Path, environment: Mapping[str, str], largest_file: int = 0) -> BaseProcess:

@@ -108,9 +108,25 @@ def test_one_that_hangs_delays_no_step(record: Record, monkeypatch: pytest.Monke
 def test_what_isnt_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MirrorError, match="trackio isn't installed") as raised:
-        mirrors("off", ["trackio"])
+        mirrors("off", ["trackio"], print)
     assert raised.value.help == "pip install 'ablc[trackio]'"
-    assert mirrors("off", []) == []
+    assert mirrors("off", [], print) == []
+
+
+@pytest.mark.parametrize("key", ["none", "environment", "netrc"])
+def test_without_a_key_wandb_stays_offline(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would ask for one, and wait."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    if key == "environment":
+        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    if key == "netrc":
+        (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password 0\n")
+        (tmp_path / ".netrc").chmod(0o600)
+    said: list[str] = []
+    (made,) = mirrors("online", [], said.append)
+    assert isinstance(made, Wandb)
+    assert (made.mode, len(said)) == (("offline", 1) if key == "none" else ("online", 0))
 
 
 def wait_for(found: Callable[[], bool]) -> None:

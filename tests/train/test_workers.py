@@ -124,23 +124,29 @@ def test_what_cant_be_divided(train: Train) -> None:
     assert not out.exists()
 
 
-@pytest.mark.slow
-def test_the_command_starts_them_and_ctrl_c_ends_them(cache: Path, tmp_path: Path) -> None:
-    (tmp_path / "small.abl").write_text(SPEC)
+def launched(cache: Path, folder: Path) -> subprocess.Popen[str]:
+    """`ablc run --nproc 2` in a session of its own, once it has taken a few steps."""
+    (folder / "small.abl").write_text(SPEC)
     command = [sys.executable, "-m", "ablc", "run", "small.abl", "--recipe", "local", "--steps", "100000"]
     process = subprocess.Popen(
         [*command, "--out", "out", "--nproc", "2"],
-        cwd=tmp_path,
+        cwd=folder,
         env={**os.environ, "ABLC_CACHE": str(cache)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
     )
-    lines = tmp_path / "out" / "metrics.jsonl"
+    lines = folder / "out" / "metrics.jsonl"
     end = time.monotonic() + 120
     while not (lines.exists() and lines.read_text().count("\n") > 5) and time.monotonic() < end:
         time.sleep(0.1)
+    return process
+
+
+@pytest.mark.slow
+def test_the_command_starts_them_and_ctrl_c_ends_them(cache: Path, tmp_path: Path) -> None:
+    process = launched(cache, tmp_path)
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
@@ -151,10 +157,13 @@ def test_the_command_starts_them_and_ctrl_c_ends_them(cache: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_one_that_dies_takes_the_others_with_it(cache: Path, tmp_path: Path) -> None:
-    from ablc.cli import launch
-
-    (tmp_path / "small.abl").write_text(SPEC)
-    started = [start(["run"], tmp_path, {"ABLC_CACHE": str(cache)})]
-    started[0].join()
-    assert launch.GRACE < 60 and started[0].exitcode == 2
+@pytest.mark.parametrize("number", [0, 1])
+def test_one_that_is_killed_ends_the_other(number: int, cache: Path, tmp_path: Path) -> None:
+    process = launched(cache, tmp_path)
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    assert len(children) == 2
+    os.kill(int(children[number]), signal.SIGKILL)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 137, output
+    assert "Traceback" not in output
+    assert facts(tmp_path / "out")["status"] in ("running", "failed")
