@@ -168,10 +168,17 @@ def train_settings(found: Settings, names: Names, faults: list[Fault]) -> dict[s
         except BadValue as bad:
             faults.append(Fault(bad.code, bad.message, statement.span(bad.node), bad.help))
             continue
-        problem, said[key] = recipe_value(key, value)
+        problem, said[key] = recipe_value(key, _from_file(statement, key, value))
         if problem is not None:
             faults.append(Fault("bad-recipe-value", f"train.{key}: {problem}", statement.span(node.value)))
     return said
+
+
+def _from_file(statement: Statement, key: str, value: Scalar) -> Scalar:
+    """A value where it is a relative path as one from the root: paths count from the file that says them."""
+    if key in ("data", "tokenizer") and isinstance(value, str) and value.startswith("."):
+        return str((statement.source.folder / value).resolve())
+    return value
 
 
 @lru_cache(maxsize=4096, typed=True)

@@ -73,6 +73,7 @@ def prepare(
     trained."""
     full = plan_of(spec)
     check_trains(full)
+    recipe = _from_anywhere(recipe)
     factor = factor_of(recipe.scale, spec.config)
     check_divides(recipe, workers)
     weights = None
@@ -92,6 +93,12 @@ def prepare(
     steps = recipe.steps if recipe.steps is not None else max(1, round((recipe.epochs or 1) * epoch))
     work = Work(plan, recipe, weights, data, steps, recipe.eval_every or epoch, workers, base)
     return Prepared(spec, full, factor, recipe_name, work)
+
+
+def _from_anywhere(recipe: Recipe) -> Recipe:
+    """The recipe with its relative paths made absolute: a run may be gone on with from another folder."""
+    paths = {key: getattr(recipe, key) for key in ("data", "tokenizer")}
+    return recipe.model_copy(update={k: str(Path(v).resolve()) for k, v in paths.items() if v.startswith(".")})
 
 
 def check_trains(plan: Plan) -> None:

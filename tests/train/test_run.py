@@ -151,15 +151,36 @@ def test_activations_computed_again_change_nothing(run: Run) -> None:
 
 
 def test_documents_kept_apart(run: Run) -> None:
-    Path("texts").mkdir()
-    for part, count in (("train", 400), ("validation", 90)):
-        lines = [f"line {number * 7919 % 1009} of a text\n" for number in range(count)]
-        Path("texts", f"{part}.txt").write_text("".join(lines))
+    write_texts(Path("texts"))
     for packing in ("blocks", "documents"):
         assert run(out=Path(packing), settings=["train.data=./texts", f"train.packing={packing}"]) == 0
     apart, plain = eval_losses("documents"), eval_losses("blocks")
     assert apart != pytest.approx(plain, abs=1e-4)
     assert apart[-1] < apart[0]
+
+
+def write_texts(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for part, count in (("train", 400), ("validation", 90)):
+        lines = [f"line {number * 7919 % 1009} of a text\n" for number in range(count)]
+        (folder / f"{part}.txt").write_text("".join(lines))
+
+
+def test_a_data_folder_counts_from_the_spec_and_a_run_goes_on_from_anywhere(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_texts(tmp_path / "specs" / "texts")
+    (tmp_path / "specs" / "own.abl").write_text(SPEC + 'train.data = "./texts"\n')
+    assert run("specs/own.abl") == 0
+    assert facts()["settings"]["data"] == str(tmp_path / "specs" / "texts")
+    write_texts(tmp_path / "other")
+    assert run(out=Path("second"), settings=["train.data=./other"]) == 0
+    for file in [*Path("second", "checkpoints").glob("step-*4/*"), Path("second", "model.safetensors")]:
+        file.unlink()
+    Path("second/run.json").write_text(json.dumps({**facts("second"), "status": "running"}))
+    monkeypatch.chdir(tmp_path.parent)
+    assert run(resume=tmp_path / "second") == 0
+    assert facts(tmp_path / "second")["status"] == "finished"
 
 
 @pytest.mark.slow
