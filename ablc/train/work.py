@@ -199,6 +199,8 @@ class Trainee:
 def assemble(work: Work, report_init: bool = False) -> Trainee:
     """Build the model, and what trains it. Raises CheckpointError where pretrained weights can't be had."""
     recipe, device = work.recipe, work.workers.device
+    if recipe.parallel == "fsdp":  # the whole model may not fit there: its layers go to the device one by one
+        device = torch.device("cpu")
     model, errors = start_from(
         work.plan, work.weights, seed=recipe.seed, init=recipe.init, device=device, report=report_init
     )

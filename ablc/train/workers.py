@@ -76,10 +76,11 @@ def workers() -> Iterator[Workers]:
 def spread(loss: nn.Module, model: Any, parallel: str, workers: Workers) -> nn.Module:
     """The loss as all processes compute it together; gradients are means over the processes.
 
-    `ddp` keeps a whole model in each; `fsdp` keeps a share of every layer, its gradient and its optimizer state.
+    `ddp` keeps a whole model in each; `fsdp` keeps a share of every layer, its gradient and its optimizer state, and
+    takes a model from main memory to the devices a layer at a time.
     """
     if workers.size == 1:
-        return loss
+        return loss.to(workers.device)
     if parallel == "ddp":
         return DistributedDataParallel(loss, broadcast_buffers=False)  # they are the same everywhere, and stay so
     for layer in layers_of(model):
