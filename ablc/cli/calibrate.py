@@ -15,15 +15,14 @@ from ablc.cli.output import (
     FINDINGS,
     INVALID,
     is_terminal,
+    one_spec,
     plural,
     print_fault,
-    print_faults,
     say,
     show_table,
     terminal,
 )
 from ablc.faults import Fault, SpecError
-from ablc.pipeline import compile_file
 from ablc.recipes import load_recipe, make_recipe, parse_setting
 from ablc.spec import Spec
 
@@ -51,7 +50,7 @@ def calibrate_command(
 ) -> int:
     """Compile, load teacher and student, fit block after block, and say what came of it."""
     gc.enable()
-    spec = _spec(path)
+    spec = one_spec(path)
     if spec is None:
         return INVALID
     try:
@@ -70,17 +69,6 @@ def calibrate_command(
     return _calibrate(spec, recipe or "local", made, (batches, steps, lr), out)
 
 
-def _spec(path: str) -> Spec | None:
-    compiled = compile_file(Path(path), claims=False)
-    print_faults(compiled)
-    specs = [planned.spec for planned in compiled.variants]
-    if len(specs) > 1:
-        names = ", ".join(f"{path}@{spec.variant}" for spec in specs[:6]) + (", …" if len(specs) > 6 else "")
-        print_fault(Fault("is-a-family", f"{path} is a family of {len(specs)} variants", help=f"name one: {names}"))
-        return None
-    return specs[0] if specs else None
-
-
 def _recipe(name: str | None, spec: Spec, said: dict[str, Any]) -> Recipe:
     """The recipe's data, cut in its blocks; without one, local texts in the base's own tokens. Pairs start as `svd`
     unless a setting says otherwise."""
@@ -92,11 +80,15 @@ def _calibrate(spec: Spec, name: str, recipe: Recipe, how: tuple[int, int, float
     say("loading torch and transformers …")
     from ablc.patching import CheckpointError
     from ablc.train.data import DataError
-    from ablc.train.record import RecordError, new_folder
+    from ablc.train.record import RecordError, check_new, claim_folder, leave
 
-    folder = out or new_folder(spec.full_name, f"calibrated-{Path(name).stem}", recipe.seed)
     signal.signal(signal.SIGTERM, _interrupt)
+    folder = out or Path()
     try:
+        if out is not None:
+            check_new(out)
+        else:
+            folder = claim_folder(spec.full_name, f"calibrated-{Path(name).stem}", recipe.seed)
         return _work(spec, name, recipe, how, folder)
     except CheckpointError as error:
         print_fault(Fault("no-weights", error.message, help=error.help))
@@ -113,6 +105,8 @@ def _calibrate(spec: Spec, name: str, recipe: Recipe, how: tuple[int, int, float
         help = "if memory ran out: fewer --batches, or a smaller train.batch_size"
         print_fault(Fault("calibration-failed", text, help=help))
         return FINDINGS
+    finally:
+        leave(folder)
     return INVALID
 
 

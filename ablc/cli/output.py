@@ -19,6 +19,8 @@ MOST_FAULTS = 50  # of one file; a thousand messages help nobody
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ablc.spec import Spec
+
 
 def is_terminal() -> bool:
     return sys.stdout.isatty()
@@ -74,6 +76,18 @@ def compile_all(specs: list[str], texts: list[str], model: str | None) -> Iterat
             yield Compiled(name, (), (Fault("cannot-read", "the name of a spec is empty"),))
     for text in texts:
         yield compile_source(Source("-e", text), model=model)
+
+
+def one_spec(path: str) -> Spec | None:
+    """The spec of a file, or of one variant of it; None where there isn't exactly one, which is told."""
+    compiled = compile_file(Path(path), claims=False)
+    print_faults(compiled)
+    specs = [planned.spec for planned in compiled.variants]
+    if len(specs) > 1:
+        names = ", ".join(f"{path}@{spec.variant}" for spec in specs[:6]) + (", …" if len(specs) > 6 else "")
+        print_fault(Fault("is-a-family", f"{path} is a family of {len(specs)} variants", help=f"name one: {names}"))
+        return None
+    return specs[0] if specs else None
 
 
 def nothing_given(specs: list[str], texts: list[str]) -> bool:

@@ -6,13 +6,14 @@ import gc
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablc.cli.output import CLEAN, FINDINGS, INVALID, print_fault, print_faults, say
+from ablc.cli.output import CLEAN, FINDINGS, INVALID, one_spec, print_fault, say
 from ablc.faults import Fault, SpecError
 from ablc.pipeline import compile_file
 from ablc.recipes import load_recipe, make_recipe, parse_setting
@@ -60,11 +61,11 @@ def run_command(path: str | None, resume: Path | None, options: RunOptions) -> i
 
         return launch(sys.argv[1:], options.processes)
     with _heard_once():
-        spec, family = _spec(path) if path is not None else (None, [])
+        spec = one_spec(path) if path is not None else None
         if path is not None and spec is None:
             return INVALID
         try:
-            return _run(spec, family, resume, options)
+            return _run(spec, _variants(path or "", spec), resume, options)
         except SpecError as error:
             for fault in error.faults:
                 print_fault(fault)
@@ -102,18 +103,11 @@ def _heard_once() -> Iterator[None]:
             sys.stdout, sys.stderr = streams
 
 
-def _spec(path: str) -> tuple[Spec | None, list[Spec]]:
-    """The spec to run, and all variants of its file."""
-    compiled = compile_file(Path(path), claims=False)
-    print_faults(compiled)
-    specs = [planned.spec for planned in compiled.variants]
-    if len(specs) > 1:
-        names = ", ".join(f"{path}@{spec.variant}" for spec in specs[:6]) + (", …" if len(specs) > 6 else "")
-        print_fault(Fault("is-a-family", f"{path} is a family of {len(specs)} variants", help=f"run one: {names}"))
-        return None, specs
-    if specs and specs[0].variant:
-        specs += [p.spec for p in compile_file(Path(path.rpartition("@")[0]), claims=False).variants]
-    return (specs[0] if specs else None), specs
+def _variants(path: str, spec: Spec | None) -> list[Spec]:
+    """All variants of the file that a spec is one of."""
+    if spec is None or not spec.variant:
+        return [spec] if spec is not None else []
+    return [planned.spec for planned in compile_file(Path(path.rpartition("@")[0]), claims=False).variants]
 
 
 def _run(spec: Spec | None, family: list[Spec], resume: Path | None, options: RunOptions) -> int:
@@ -122,7 +116,7 @@ def _run(spec: Spec | None, family: list[Spec], resume: Path | None, options: Ru
     from ablc.train.data import DataError
     from ablc.train.mirrors import MirrorError
     from ablc.train.record import RecordError
-    from ablc.train.workers import workers
+    from ablc.train.workers import WorkersError, workers
 
     try:
         with workers() as team:
@@ -134,6 +128,8 @@ def _run(spec: Spec | None, family: list[Spec], resume: Path | None, options: Ru
         print_fault(Fault("no-data", error.message, help=error.help))
     except CheckpointError as error:
         print_fault(Fault("no-weights", error.message, help=error.help))
+    except WorkersError as error:
+        print_fault(Fault("no-workers", error.message, help=error.help))
     except MirrorError as error:
         print_fault(Fault("no-mirror", error.message, help=error.help))
     except RecordError as error:
@@ -145,20 +141,39 @@ def _begin(spec: Spec, family: list[Spec], options: RunOptions, team: Workers) -
     from ablc.cli.progress import tokenising
     from ablc.cli.summary import show_counts, show_training
     from ablc.train.environment import describe_device
-    from ablc.train.record import check_new, new_folder
+    from ablc.train.record import check_new
     from ablc.train.runner import begin
     from ablc.train.work import prepare
 
-    name, why = (options.recipe, "as you chose") if options.recipe else _choose_recipe(team.device.type)
+    asked = options.recipe is not None or not team.is_first  # the first process alone asks the network
+    name, why = team.share((options.recipe or "", "as you chose") if asked else _choose_recipe(team.device.type))
     recipe = make_recipe(load_recipe(name), spec.train, options.said())
     say(f"recipe {name}: {why}")
-    folder = team.share(options.out or new_folder(spec.full_name, name, recipe.seed))
-    check_new(folder)
+    if options.out is not None:
+        check_new(options.out)
     with tokenising() as progress:
         prepared = prepare(spec, recipe, name, team, progress)
     show_counts(prepared.full)
     show_training(prepared, family, describe_device(team.device))
+    folder = options.out or _claimed(spec, name, recipe.seed, team)
     return _train(prepared.work, lambda: begin(prepared, folder), folder, options)
+
+
+def _claimed(spec: Spec, recipe: str, seed: int, team: Workers) -> Path:
+    """A folder that the first process made for the run, the same in all of them."""
+    from ablc.train.record import RecordError, claim_folder
+
+    made: Path | RecordError | None = None
+    if team.is_first:
+        try:
+            made = claim_folder(spec.full_name, recipe, seed)
+        except RecordError as error:
+            made = error
+    made = team.share(made)
+    if isinstance(made, RecordError):
+        raise made
+    assert made is not None
+    return made
 
 
 def _go_on(folder: Path, options: RunOptions, team: Workers) -> int:
@@ -168,7 +183,7 @@ def _go_on(folder: Path, options: RunOptions, team: Workers) -> int:
     from ablc.train.work import work_of
 
     facts = read_facts(folder)
-    if facts["status"] == "finished":
+    if facts["status"] == "finished" and (folder / "model.safetensors").exists():
         say(f"the run in {folder} is finished: there is nothing to go on with")
         return CLEAN
     say(f"goes on with {facts['name']} in {folder}")
@@ -181,7 +196,9 @@ def _train(work: Work, opened: Callable[[], Record | None], folder: Path, option
     """Build the model, open the record, train."""
     from ablc.cli.progress import watch
     from ablc.cli.summary import duration, show_pair_errors, show_results
+    from ablc.train.checkpoints import last_step
     from ablc.train.mirrors import mirrors
+    from ablc.train.record import leave
     from ablc.train.runner import execute
     from ablc.train.tracking import Tracker
     from ablc.train.work import assemble, estimate_seconds
@@ -191,12 +208,14 @@ def _train(work: Work, opened: Callable[[], Record | None], folder: Path, option
         trainee = assemble(work, options.report_init)
         if options.report_init:
             show_pair_errors(trainee.errors)
-        say(f"about {duration(estimate_seconds(trainee.job))} on this machine\n")
+        taken = last_step(folder)
+        say(f"about {duration(estimate_seconds(trainee.job, taken))} on this machine\n")
         record = opened()
         with watch(work.steps) as view, _stopping(view.tell) as stop:
             facts = execute(work, trainee, record, folder, Tracker(watching, view.tell), view, stop)
     except KeyboardInterrupt:
-        say(f"interrupted; go on with: ablc run --resume {folder}")
+        there = (folder / "run.json").exists()
+        say(f"interrupted; go on with: ablc run --resume {folder}" if there else "interrupted before the first step")
         return INTERRUPTED
     except (MemoryError, OSError, RuntimeError) as error:
         fault = _failure(error, folder)
@@ -204,6 +223,8 @@ def _train(work: Work, opened: Callable[[], Record | None], folder: Path, option
         if not work.workers.is_first:  # what only this process knows must not be lost
             print(f"process {work.workers.rank}: {fault.message}", file=sys.__stderr__)
         return FINDINGS
+    finally:
+        leave(folder)
     if not facts:
         return CLEAN  # not the first process
     show_results(facts, folder)
@@ -214,10 +235,13 @@ def _train(work: Work, opened: Callable[[], Record | None], folder: Path, option
 def _stopping(tell: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
     """Whether to stop: the first Ctrl-C or SIGTERM lets the step in hand end, so that it can be saved; a second one
     doesn't wait."""
-    asked: list[int] = []
+    asked: list[float] = []
 
     def ask(number: int, frame: object) -> None:
-        asked.append(number)
+        now = time.monotonic()
+        if asked and now - asked[0] < 1:
+            return  # the same wish: it may come from the terminal and from whoever started us
+        asked.append(now)
         if len(asked) > 1:
             raise KeyboardInterrupt
         tell("stopping after this step (again to stop at once)")

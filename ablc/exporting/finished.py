@@ -42,7 +42,12 @@ class Encoding:
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> Encoding:
         known = facts.get("data", {}).get("tokenizer", {})
-        return cls(str(facts["settings"]["tokenizer"]), str(facts["model"]), known.get("size"), known.get("hash"))
+        return cls(
+            str(facts["settings"]["tokenizer"]),
+            str(facts.get("base", facts["model"])),
+            known.get("size"),
+            known.get("hash"),
+        )
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ class Finished:
 
 
 def read(folder: Path) -> Finished:
-    """The run in `folder`. Raises ExportError where there is none, or it isn't finished."""
+    """The run in `folder`. Raises ExportError where there is none, or it has no weights yet."""
     if not (folder / "run.json").is_file():
         raise ExportError(f"there is no run in {folder}", "name a directory that `ablc run` made: it holds a run.json")
     try:

@@ -176,7 +176,8 @@ def train_settings(found: Settings, names: Names, faults: list[Fault]) -> dict[s
 
 def _from_file(statement: Statement, key: str, value: Scalar) -> Scalar:
     """A value where it is a relative path as one from the root: paths count from the file that says them."""
-    if key in ("data", "tokenizer") and isinstance(value, str) and value.startswith("."):
+    local = isinstance(value, str) and (value.startswith(".") or (key == "tokenizer" and value.endswith(".json")))
+    if key in ("data", "tokenizer") and isinstance(value, str) and local:
         return str((statement.source.folder / value).resolve())
     return value
 

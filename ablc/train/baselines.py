@@ -24,12 +24,12 @@ class Baselines:
     bigram: float
 
 
-def baselines(train: Tokens, validation: Tokens, vocab_size: int) -> Baselines:
+def baselines(train: Tokens, validation: Tokens, vocab_size: int, separator: int | None = None) -> Baselines:
     """Both models, counted on `train` (n, block) and scored on `validation` (m, block), ids below `vocab_size`.
 
     Position 0 of a block has nothing before it and isn't predicted, as in the model's own loss; pairs across blocks
-    aren't counted either. With c a count, N the number of training tokens, V the vocabulary and T(h) how many different
-    tokens follow h:
+    aren't counted either, nor is what follows a `separator` scored, where documents are told apart. With c a count, N
+    the number of training tokens, V the vocabulary and T(h) how many different tokens follow h:
 
     - unigram: p(w) = (c(w) + 1) / (N + V), add-one;
     - bigram: p(w | h) = (c(h w) + T(h) p(w)) / (c(h) + T(h)), Witten-Bell's interpolation with the unigram,
@@ -37,6 +37,9 @@ def baselines(train: Tokens, validation: Tokens, vocab_size: int) -> Baselines:
     """
     unigram = _unigram(train, vocab_size)
     before, after = validation[:, :-1].ravel(), validation[:, 1:].ravel()
+    if separator is not None:
+        scored = before != separator
+        before, after = before[scored], after[scored]
     alone = unigram[after]
     together, total, kinds = _bigram(train, before, after, vocab_size)
     # Where `before` was never continued, total and kinds are both 0: one kind seen zero times gives the unigram.

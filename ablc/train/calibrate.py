@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 
 from ablc.cache import write_atomically
 from ablc.patching import PairError, start_from
@@ -28,6 +26,7 @@ from ablc.train.fitting import Fit, Fitted, Texts, calibrate, can_be_fitted
 from ablc.train.loop import Evaluation, Job, evaluate, make_optimizer
 from ablc.train.loss import NextTokenLoss
 from ablc.train.record import Record
+from ablc.train.runner import save_weights
 from ablc.train.work import Prepared, Work, facts_of
 
 
@@ -96,7 +95,7 @@ def execute(prepared: Prepared, pair: Pair, fit: Fit, folder: Path, view: View) 
         raise
     finally:
         if outcome is not None:
-            _save_weights(pair.student, folder, view)
+            save_weights(weights_of(pair.student), folder)
         _close(record, status, work, fit, outcome)
     return record, outcome
 
@@ -128,17 +127,6 @@ def _close(record: Record, status: Any, work: Work, fit: Fit, outcome: Outcome |
         facts["final"] = facts["best"] = {**evaluation.facts(), "bits_per_byte": bits}
         record.log({"step": len(outcome.blocks), "eval_loss": outcome.after, "teacher_loss": outcome.teacher})
     record.close(status, **facts)
-
-
-def _save_weights(model: Any, folder: Path, view: View) -> None:
-    """Under their names in the model; a full disk costs the weights, not the record."""
-    partial = folder / ".model.safetensors.partial"
-    try:
-        save_file(weights_of(model), partial, metadata={"format": "pt"})
-        partial.replace(folder / "model.safetensors")
-    except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
-        view.tell(f"the weights could not be saved: {error}")
 
 
 def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -10,6 +10,7 @@ Nothing else is needed to go on: the data and all that is random in a step are f
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -70,13 +71,20 @@ class Checkpoints:
             self._failed = None
 
     def newest(self) -> Checkpoint | None:
-        """The newest that is whole; tells of each newer one that is damaged. None where there is none."""
+        """The newest that is whole. Each newer one that is damaged is told and set aside under another name, so that it
+        isn't counted among those that are kept. None where there is none."""
         for folder in self._folders():
             try:
                 return read(folder)
             except DamagedCheckpoint as damaged:
-                self.tell(f"{folder} is damaged ({damaged}); the one before it is taken")
+                self.tell(f"{folder} is damaged ({damaged}): it is set aside, and an older one taken if there is any")
+                with contextlib.suppress(OSError):
+                    folder.rename(folder.with_name(f"damaged-{folder.name}"))
         return None
+
+    def of_step(self, step: int) -> Checkpoint:
+        """The checkpoint after a step. Raises DamagedCheckpoint."""
+        return read(self.folder / f"step-{step:08d}")
 
     def _folders(self) -> list[Path]:
         """Finished ones, newest first."""
@@ -88,6 +96,7 @@ class Checkpoints:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             write(partial, weights, optimizer, facts)
+            _sync(partial)
             final = self.folder / f"step-{step:08d}"
             shutil.rmtree(final, ignore_errors=True)  # one that was found damaged
             partial.rename(final)
@@ -100,12 +109,16 @@ class Checkpoints:
             self._failed = f"the checkpoint of step {step} couldn't be written: {reason}; training goes on without it"
 
 
+def last_step(folder: Path) -> int:
+    """The step of a run's newest checkpoint, whole or not; 0 where there is none."""
+    return max((int(one.name.removeprefix("step-")) for one in (folder / "checkpoints").glob("step-*")), default=0)
+
+
 def write(folder: Path, weights: Tensors, optimizer: Tensors, facts: Mapping[str, Any]) -> None:
     """The three files of a checkpoint, on the disk when this returns."""
     hashes = {}
     for name, tensors in ((WEIGHTS, weights), (OPTIMIZER, optimizer)):
         save_tensors(folder / name, tensors)
-        _sync(folder / name)
         hashes[name] = _hash(folder / name)
     content = {**facts, "files": hashes}
     text = json.dumps({**content, "hash": _hash_of(content)}, indent=2)
@@ -119,6 +132,7 @@ def save_tensors(path: Path, tensors: Tensors) -> None:
     mode = path.stat().st_mode
     save_file(dict(tensors), path, metadata={"format": "pt"})
     path.chmod(mode)
+    _sync(path)
 
 
 def read(folder: Path) -> Checkpoint:

@@ -93,7 +93,7 @@ def load_data(
 
     Args:
         recipe_data: `stdlib`, a hub data set (`owner/name` or `owner/name:config`), or a folder (`./…`, `/…`) with
-            train.txt and validation.txt or what else `datasets` reads there.
+            train.txt and validation.txt or what else `datasets` reads there, or one file of text, json or parquet.
         tokenizer: `builtin` (a BPE of the built-in corpus with exactly `vocab_size` tokens), `base` (that of
             `base_model`), or the path of a tokenizer.json or its folder.
         base_model: a hub id or a folder; used by `base` alone.
@@ -113,19 +113,23 @@ def load_data(
     _check(block_size, eval_blocks)
     corpus = builtin_corpus() if recipe_data == "stdlib" or tokenizer == "builtin" else None
     encoder = find_encoder(tokenizer, base_model=base_model, vocab_size=vocab_size, corpus=corpus)
-    texts = builtin_texts(corpus) if corpus and recipe_data == "stdlib" else dataset_texts(recipe_data, streaming)
+    texts = (
+        builtin_texts(corpus)
+        if corpus and recipe_data == "stdlib"
+        else dataset_texts(recipe_data, streaming, documents)
+    )
     if documents:
         texts = _as_documents(texts, encoder, tokenizer)
     folder = cache_dir() / "data" / _key(texts, encoder)
     streams = _streams(folder, texts, encoder, progress)
     train = _blocks(streams, "train", block_size)
     validation = _spread(_blocks(streams, "validation", block_size), eval_blocks)
-    kept = folder / f"baselines-{block_size}-{eval_blocks}-{vocab_size}.json"
-    counted = _baselines(kept, train, validation, vocab_size)
+    separator = encoder.separator if documents else None
+    kept = folder / f"baselines-{block_size}-{eval_blocks}-{vocab_size}{'-documents' if documents else ''}.json"
+    counted = _baselines(kept, train, validation, vocab_size, separator)
     used = {"name": tokenizer, "hash": encoder.digest, "size": encoder.size}
     manifest = {**_manifest(texts, streams), "tokenizer": used, "block_size": block_size}
     held_out = streams["validation"]
-    separator = encoder.separator if documents else None
     return Data(train, validation, vocab_size, manifest, held_out.bytes / len(held_out.tokens), counted, separator)
 
 
@@ -230,11 +234,11 @@ def _spread(blocks: Tokens, wanted: int | None) -> Tokens:
     return blocks[np.arange(wanted) * len(blocks) // wanted]
 
 
-def _baselines(path: Path, train: Tokens, validation: Tokens, vocab_size: int) -> Baselines:
+def _baselines(path: Path, train: Tokens, validation: Tokens, vocab_size: int, separator: int | None) -> Baselines:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         kept = json.loads(path.read_bytes())
         return Baselines(float(kept["unigram"]), float(kept["bigram"]))
-    counted = baselines(train, validation, vocab_size)
+    counted = baselines(train, validation, vocab_size, separator)
     with contextlib.suppress(OSError):
         write_atomically(path, json.dumps(asdict(counted)).encode())
     return counted

@@ -88,7 +88,7 @@ def train(job: Job, after: int = 0) -> Iterator[Step]:
     """Take the steps that come `after` one; each is yielded when it is taken. There is an evaluation before the first,
     every `eval_every`, and after the last. Raises Diverged."""
     if after == 0:
-        yield Step(0, {}, evaluate(job, 0))
+        yield Step(0, {}, _finite(evaluate(job, 0)))
     for number in range(after + 1, job.steps + 1):
         started = time.perf_counter()
         torch.manual_seed(_seed(job, number))
@@ -105,7 +105,7 @@ def train(job: Job, after: int = 0) -> Iterator[Step]:
         speed = blocks.size / (time.perf_counter() - started)
         is_due = number % job.eval_every == 0 or number == job.steps
         metrics = {"loss": loss, "lr": rate, "tokens_per_second": speed}
-        yield Step(number, metrics, evaluate(job, number) if is_due else None)
+        yield Step(number, metrics, _finite(evaluate(job, number)) if is_due else None)
 
 
 def accumulate(job: Job, blocks: np.ndarray[Any, Any]) -> float:
@@ -185,6 +185,13 @@ def blocks_of(recipe: Recipe) -> int:
 def autocast(recipe: Recipe, device: torch.device) -> AbstractContextManager[Any]:
     """bf16 for the matrix products of `bf16_autocast`, nothing for the others."""
     return torch.autocast(device.type, torch.bfloat16) if recipe.precision == "bf16_autocast" else nullcontext()
+
+
+def _finite(evaluation: Evaluation) -> Evaluation:
+    """The evaluation. Raises Diverged where it has no number: the step before may have ruined the weights."""
+    if not math.isfinite(evaluation.eval_loss):
+        raise Diverged(evaluation.step, "validation loss")
+    return evaluation
 
 
 def _predicted(job: Job, tokens: torch.Tensor) -> int:

@@ -12,6 +12,7 @@ model.safetensors the weights at the end
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -67,22 +68,28 @@ class Record:
             raise RecordError(f"{self.folder} can't be written: {reason.lower()}", "name another with --out") from error
 
     @classmethod
-    def reopen(cls, folder: Path) -> Record:
-        """The record of a run that is to go on. Raises RecordError."""
+    def reopen(cls, folder: Path, environment: Mapping[str, Any]) -> Record:
+        """The record of a run that is to go on, perhaps elsewhere: the environments before stay listed. Raises
+        RecordError."""
         record = cls(folder, read_facts(folder))
         try:
             record._take()
+            earlier = _read_json(folder / "environment.json")
+            before = [*earlier.pop("before", []), earlier] if earlier else []
+            record.write_json("environment.json", {**environment, "before": before})
         except OSError as error:
             raise RecordError(f"{folder} can't be written: {(error.strerror or str(error)).lower()}") from error
         return record
 
-    def continue_after(self, step: int) -> None:
+    def continue_after(self, step: int, processes: int) -> None:
         """Drop the metrics of the steps after `step`, which will be taken again, and go on below them."""
+        for key in ("error", "diverged_at"):  # of the last time
+            self.facts.pop(key, None)
         path = self.folder / "metrics.jsonl"
         kept = [line for line, entry in read_metrics(self.folder) if entry["step"] <= step]
         write_atomically(path, "".join(f"{line}\n" for line in kept).encode())
         self._metrics = path.open("a", encoding="utf-8")
-        self.update(status="running")
+        self.update(status="running", processes=processes)
 
     def log(self, entry: Mapping[str, float | int]) -> None:
         """One line of `metrics.jsonl`, on disk when this returns; a number that isn't finite is written as null."""
@@ -125,6 +132,14 @@ class Record:
         write_atomically(self.folder / name, (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode())
 
 
+def _read_json(path: Path) -> dict[str, Any]:
+    """What a file of a record says; nothing where it is missing or damaged."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
 def _files_of(spec: Spec) -> dict[str, str]:
     """The spec's own text as `spec.abl`, those it extends under their names, numbered where two have one name."""
     files = {"spec.abl": spec.sources[spec.file]}
@@ -147,6 +162,12 @@ def check_new(folder: Path) -> None:
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         reason = "no permission to write" if there.is_dir() else "not a directory"
         raise RecordError(f"{folder} can't be written: {there}: {reason}", "name another with --out")
+
+
+def leave(folder: Path) -> None:
+    """Take a claimed directory away again where nothing was written into it."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -189,13 +210,22 @@ def _finite(value: float | int) -> float | int | None:
     return value if math.isfinite(value) else None
 
 
-def new_folder(name: str, recipe: str, seed: int) -> Path:
-    """A directory under `runs/` that no run has taken: `runs/NAME/RECIPE-seed0`, then `…-2`, `…-3`."""
+def claim_folder(name: str, recipe: str, seed: int) -> Path:
+    """Make a directory under `runs/` that no run has taken: `runs/NAME/RECIPE-seed0`, then `…-2`, `…-3`. Of two runs
+    that begin at once each gets its own. Raises RecordError."""
     safe = "".join(c if c.isalnum() or c in "-_.@=," else "-" for c in name)[:100]
     safe = safe if safe.strip(".") else safe.replace(".", "-")
     base = Path("runs") / safe / f"{Path(recipe).stem}-seed{seed}"
     folder, number = base, 1
-    while folder.exists():
-        number += 1
-        folder = base.with_name(f"{base.name}-{number}")
-    return folder
+    try:
+        base.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                folder.mkdir()
+                return folder
+            except FileExistsError:
+                number += 1
+                folder = base.with_name(f"{base.name}-{number}")
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise RecordError(f"{folder} can't be made: {reason}", "name another with --out") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from math import log
 from pathlib import Path
@@ -11,13 +12,23 @@ import torch
 from safetensors import SafetensorError
 
 from ablc.blueprint.measures import flops_per_token
-from ablc.train.checkpoints import Checkpoints, optimizer_state, restore, save_tensors, weights_of
+from ablc.train.checkpoints import (
+    Checkpoint,
+    Checkpoints,
+    DamagedCheckpoint,
+    optimizer_state,
+    restore,
+    save_tensors,
+    weights_of,
+)
 from ablc.train.environment import environment, peak_flops
 from ablc.train.loop import Diverged, Evaluation, Step, train
 from ablc.train.record import Record, RecordError, Status
 from ablc.train.tracking import Tracker
 from ablc.train.work import Prepared, Trainee, Work, facts_of
 from ablc.train.workers import Workers
+
+LONGEST_UNSAVED = 600.0  # seconds without a checkpoint, where the recipe doesn't say how often
 
 
 class View(Protocol):
@@ -42,7 +53,7 @@ def begin(prepared: Prepared, folder: Path) -> Record | None:
 
 def reopen(folder: Path, workers: Workers) -> Record | None:
     """The record of a run that goes on, in the same way."""
-    return _by_the_first(lambda: Record.reopen(folder), workers)
+    return _by_the_first(lambda: Record.reopen(folder, environment(workers.device)), workers)
 
 
 def _by_the_first(make: Callable[[], Record], workers: Workers) -> Record | None:
@@ -122,28 +133,44 @@ class _Run:
 
     def start(self) -> None:
         """Go back to the newest checkpoint, if there is one."""
-        checkpoint = self.checkpoints.newest()
+        checkpoint = self._newest()
         if checkpoint is not None:
+            help = "take the checkpoints away to begin again, or run the spec anew"
             if checkpoint.facts["fingerprint"] != self.work.plan.fingerprint:
-                message = f"the checkpoint of step {checkpoint.step} is of another plan than the run"
-                raise RecordError(message, "take the checkpoints away to begin again, or run the spec anew")
-            restore(self.trainee.model, self.trainee.job.optimizer, checkpoint)
+                raise RecordError(f"the checkpoint of step {checkpoint.step} is of another plan than the run", help)
+            try:
+                restore(self.trainee.model, self.trainee.job.optimizer, checkpoint)
+            except DamagedCheckpoint as damaged:
+                raise RecordError(
+                    f"the checkpoint of step {checkpoint.step} can't be used: {damaged}", help
+                ) from damaged
             self.after = checkpoint.step
             self.seen = [Evaluation(one["step"], one["eval_loss"]) for one in checkpoint.facts["evaluations"]]
             self.view.tell(f"goes on after step {self.after}")
         if self.record is not None:
-            self.record.continue_after(self.after if checkpoint is not None else -1)
+            self.record.continue_after(self.after if checkpoint is not None else -1, self.work.workers.size)
             if self.trainee.errors and checkpoint is None:
                 self.record.write_json("init.json", [error.facts() for error in self.trainee.errors])
             self.tracker.start(self.record)
 
+    def _newest(self) -> Checkpoint | None:
+        """The newest checkpoint that the first process finds whole, in all of them."""
+        found = self.checkpoints.newest() if self._is_first else None
+        step = self.work.workers.share(None if found is None else found.step)
+        return found if self._is_first or step is None else self.checkpoints.of_step(step)
+
     def train(self, stop: Callable[[], bool]) -> None:
         workers, steps = self.work.workers, self.work.steps
+        saved = time.monotonic()
         for step in train(self.trainee.job, self.after):
             self._log(step)
-            asked = workers.total(torch.tensor(float(stop()), device=workers.device)) > 0
-            if asked or step.number == steps or (step.number and step.number % self.work.save_every == 0):
+            late = self._is_first and self.work.recipe.save_every is None and time.monotonic() - saved > LONGEST_UNSAVED
+            wishes = workers.total(torch.tensor([float(stop()), float(late)], device=workers.device))
+            asked, is_late = wishes[0] > 0, wishes[1] > 0
+            is_due = step.number > 0 and step.number % self.work.save_every == 0
+            if asked or is_late or is_due or step.number == steps:
                 self._save(step.number)
+                saved = time.monotonic()
             if asked and step.number < steps:
                 raise KeyboardInterrupt
 
@@ -154,7 +181,7 @@ class _Run:
             if self.initial:
                 self.facts["moved"] = _moved(self.initial, weights)
             self.checkpoints.wait()
-            _save_weights(weights, self.record.folder, self.view)
+            save_weights(weights, self.record.folder)
 
     def close(self, status: Status) -> None:
         self.checkpoints.wait()
@@ -214,12 +241,12 @@ def _moved(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor]
     return moved / sum(tensor.numel() for tensor in before.values())
 
 
-def _save_weights(weights: Mapping[str, torch.Tensor], folder: Path, view: View) -> None:
-    """The weights at the end, under their names in the model; a full disk costs the weights, not the record."""
+def save_weights(weights: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """The weights at the end, under their names in the model. Raises OSError; nothing is left behind then."""
     partial = folder / ".model.safetensors.partial"
     try:
         save_tensors(partial, weights)
         partial.replace(folder / "model.safetensors")
     except (OSError, SafetensorError) as error:
         partial.unlink(missing_ok=True)
-        view.tell(f"the weights could not be saved: {error}")
+        raise OSError(f"the weights could not be saved: {error}") from error

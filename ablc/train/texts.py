@@ -40,15 +40,16 @@ def builtin_texts(corpus: Corpus) -> Texts:
     return Texts(corpus.manifest.hash, corpus.manifest.to_dict(), True, lambda part: _chunks(documents[part]))
 
 
-def dataset_texts(recipe_data: str, streaming: bool = False) -> Texts:
+def dataset_texts(recipe_data: str, streaming: bool = False, documents: bool = False) -> Texts:
     """The texts of a local folder (`./…`, `/…`) or of a hub data set (`owner/name`, `owner/name:config`), which is
-    copied into the cache of data sets unless it is read `streaming`.
+    copied into the cache of data sets unless it is read `streaming`. Where `documents` are told apart, one is a row, or
+    a whole file of plain text, whose rows are its lines otherwise.
 
     Raises:
         DataError: no such folder or data set, no network within a few seconds, or no train and validation parts.
     """
     if is_local(recipe_data):
-        return _local_texts(recipe_data)
+        return _local_texts(recipe_data, documents)
     return _streamed_texts(recipe_data) if streaming else _hub_texts(recipe_data)
 
 
@@ -61,30 +62,72 @@ def reachable(recipe_data: str) -> tuple[bool, str]:
     if recipe_data == "stdlib":
         return True, "the standard library of this Python is there"
     if is_local(recipe_data):
-        found = Path(recipe_data).is_dir()
-        return found, f"{recipe_data} {'is there' if found else 'is not a folder'}"
+        found = Path(recipe_data).exists()
+        return found, f"{recipe_data} {'is there' if found else 'is not there'}"
     name, _, config = recipe_data.partition(":")
     if _is_cached(name, config):
         return True, f"{recipe_data} is in the local cache of data sets"
     return hub_answers("dataset", name)
 
 
-def _local_texts(name: str) -> Texts:
-    folder = Path(name)
-    if not folder.is_dir():
-        message = f"{name} is a file; data is a folder" if folder.is_file() else f"there is no folder {name}"
-        raise DataError(message, "a data folder has train.txt and validation.txt (or .jsonl, .parquet)")
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    content = [(path.relative_to(folder).as_posix(), _file_hash(path)) for path in files]
-    key = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    return Texts(key, {"name": name}, False, lambda part: _rows(_load_local(folder)[part], name))
+def _local_texts(name: str, documents: bool) -> Texts:
+    """A folder with a train and a validation part, or one file, of which the last twentieth of the rows is held out."""
+    path = Path(name)
+    if not path.exists():
+        raise DataError(
+            f"there is no folder or file {name}", "a data folder has train.txt and validation.txt, or .jsonl"
+        )
+    if documents and path.is_file() and path.suffix == ".txt":
+        raise DataError(f"{name} is one document", "name a folder of texts, or a .jsonl file with one in each row")
+    if path.is_file() and path.suffix not in _KINDS:
+        known = ", ".join(_KINDS)
+        raise DataError(f"{name} is none of {known}", "name a folder, or a file of one of these kinds")
+    inside = sorted(one for one in path.rglob("*") if one.is_file() and not one.name.startswith("."))
+    files = [path] if path.is_file() else inside
+    content = [(one.relative_to(path).as_posix(), _file_hash(one)) for one in files]
+    key = hashlib.sha256(json.dumps([content, documents]).encode()).hexdigest()
+    parts = _FileParts(path) if path.is_file() else _FolderParts(path, documents)
+    return Texts(key, {"name": name}, False, lambda part: _rows(parts.load(part), name))
 
 
-def _load_local(folder: Path) -> Mapping[str, Any]:
-    # Streamed, so that nothing is copied into the cache of data sets. Only the reader of .txt has the option to keep
-    # the ends of lines, and others refuse it.
-    options = {"keep_linebreaks": True} if any(folder.rglob("*.txt")) else {}
-    return _load(str(folder), None, streaming=True, **options)
+_KINDS = {".txt": "text", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+
+
+@dataclass(frozen=True)
+class _FolderParts:
+    """Both parts of a folder. Streamed, so that nothing is copied into the cache of data sets."""
+
+    path: Path
+    documents: bool
+
+    def load(self, part: Part) -> Any:
+        named = [one for one in self.path.rglob("*.txt") if one.stem.split("-")[0] in _PART_NAMES]
+        return _load(str(self.path), None, streaming=True, **_text_options(bool(named), self.documents))[part]
+
+
+@dataclass(frozen=True)
+class _FileParts:
+    """The first rows of a file, and its last twentieth, at least one."""
+
+    path: Path
+
+    def load(self, part: Part) -> Any:
+        kind = _KINDS[self.path.suffix]
+        options = _text_options(kind == "text", documents=False)
+        rows = _load(kind, None, parts=("train",), data_files=str(self.path), streaming=True, **options)["train"]
+        count = sum(len(some) for some in _rows(rows, str(self.path)))
+        held_out = max(1, count // 20)
+        return rows.take(count - held_out) if part == "train" else rows.skip(count - held_out)
+
+
+_PART_NAMES = ("train", "training", "validation", "valid", "dev", "val")
+
+
+def _text_options(is_text: bool, documents: bool) -> dict[str, Any]:
+    """Only the reader of plain text knows these options, and others refuse them."""
+    if not is_text:
+        return {}
+    return {"sample_by": "document"} if documents else {"keep_linebreaks": True}
 
 
 def _hub_texts(recipe_data: str) -> Texts:
@@ -137,15 +180,15 @@ def _load_cached(name: str, config: str) -> Mapping[str, Any]:
         settings.HF_HUB_OFFLINE = before
 
 
-def _load(name: str, config: str | None, **options: Any) -> Mapping[str, Any]:
-    """Both parts, by `datasets.load_dataset`; whatever that raises is a DataError."""
+def _load(name: str, config: str | None, parts: tuple[Part, ...] = PARTS, **options: Any) -> Mapping[str, Any]:
+    """All parts, by `datasets.load_dataset`; whatever that raises is a DataError."""
     import datasets
 
     try:
         found: Mapping[str, Any] = datasets.load_dataset(name, config, **options)
     except Exception as error:  # a dozen classes, among them bare ones: what matters is that these texts can't be had
         raise DataError(f"{name} can't be loaded: {_first_line(error)}", WAY_OUT) from error
-    missing = [part for part in PARTS if part not in found]
+    missing = [part for part in parts if part not in found]
     if missing:
         message = f"{name} has no {' and no '.join(missing)} part, only {', '.join(found) or 'nothing'}"
         raise DataError(message, "name its files train.… and validation.…, or take a data set that has both parts")

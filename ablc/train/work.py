@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from ablc.api import plan as plan_of
 from ablc.blueprint.measures import params, trainable
@@ -97,8 +98,10 @@ def prepare(
 
 def _from_anywhere(recipe: Recipe) -> Recipe:
     """The recipe with its relative paths made absolute: a run may be gone on with from another folder."""
-    paths = {key: getattr(recipe, key) for key in ("data", "tokenizer")}
-    return recipe.model_copy(update={k: str(Path(v).resolve()) for k, v in paths.items() if v.startswith(".")})
+    paths = {"data": recipe.data} if recipe.data.startswith(".") else {}
+    if recipe.tokenizer not in ("builtin", "base"):
+        paths["tokenizer"] = recipe.tokenizer
+    return recipe.model_copy(update={key: str(Path(path).resolve()) for key, path in paths.items()})
 
 
 def check_trains(plan: Plan) -> None:
@@ -168,11 +171,17 @@ def work_of(
     where it can't be had."""
     if "calibration" in facts:
         raise RecordError(f"{folder} holds a calibration, which can't be gone on with", "calibrate the spec again")
-    recipe = Recipe.model_validate(facts["settings"])
+    try:
+        recipe = Recipe.model_validate(facts["settings"])
+    except ValidationError as error:
+        message = f"the settings of the run in {folder} are of another version of ablc"
+        raise RecordError(message, "run its spec again, or take that version") from error
     check_divides(recipe, workers)
     data = _load(recipe, facts["base"], facts["vocab_size"], workers, progress)
-    if data.manifest["hash"] != facts["data"]["hash"]:
-        message = f"the data of the run in {folder} has changed since it began"
+    now, then = data.manifest, facts["data"]
+    if (now["hash"], now["tokenizer"]["hash"]) != (then["hash"], then["tokenizer"]["hash"]):
+        what = "data" if now["hash"] != then["hash"] else "tokenizer"
+        message = f"the {what} of the run in {folder} has changed since it began"
         raise RecordError(message, "run its spec again: what was measured before can't be compared")
     plan = read_plan(folder)
     if plan.fingerprint != facts["trained_fingerprint"]:
@@ -201,11 +210,11 @@ def assemble(work: Work, report_init: bool = False) -> Trainee:
     recipe, device = work.recipe, work.workers.device
     if recipe.parallel == "fsdp":  # the whole model may not fit there: its layers go to the device one by one
         device = torch.device("cpu")
+    # In bf16 the weights alone: rotary frequencies rounded so would turn by another angle with each position.
+    dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
     model, errors = start_from(
-        work.plan, work.weights, seed=recipe.seed, init=recipe.init, device=device, report=report_init
+        work.plan, work.weights, seed=recipe.seed, init=recipe.init, dtype=dtype, device=device, report=report_init
     )
-    if recipe.precision == "bf16":
-        model = model.to(torch.bfloat16)
     if recipe.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     unread = {weight.name for _, weight in planned_weights(work.plan.blueprint) if not weight.read}
@@ -221,9 +230,9 @@ def assemble(work: Work, report_init: bool = False) -> Trainee:
     return Trainee(model, job, errors)
 
 
-def estimate_seconds(job: Job) -> float:
-    """How long the run will take on this machine, from one timed step and one timed evaluation batch. Changes
-    nothing."""
+def estimate_seconds(job: Job, after: int = 0) -> float:
+    """How long the steps that come `after` one will take on this machine, from one timed step and one timed evaluation
+    batch. Changes nothing."""
     recipe, data = job.recipe, job.data
     blocks = data.batch(0, seed=recipe.seed, batch_size=blocks_of(recipe))
     devices = [job.workers.device] if job.workers.device.type == "cuda" else []
@@ -237,9 +246,9 @@ def estimate_seconds(job: Job) -> float:
         evaluate(some, 0)
         one = time.perf_counter() - started
     job.optimizer.zero_grad(set_to_none=True)
-    evaluations = 2 + (job.steps - 1) // job.eval_every
+    evaluations = 2 + (job.steps - after - 1) // job.eval_every
     batches = -(-len(data.validation) // (recipe.batch_size * job.workers.size))
-    return job.steps * step * 1.1 + evaluations * batches * one
+    return (job.steps - after) * step * 1.1 + evaluations * batches * one
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -17,6 +18,18 @@ from torch.nn.parallel import DistributedDataParallel
 from ablc.train.environment import pick_device
 
 T = TypeVar("T")
+
+
+# The others wait while the first one tokenises, which can take hours; whoever started them notices if one has died.
+PATIENCE = timedelta(hours=12)
+
+
+class WorkersError(Exception):
+    """Processes that can't work together: one sentence and a way out."""
+
+    def __init__(self, message: str, help: str) -> None:
+        self.message, self.help = message, help
+        super().__init__(message)
 
 
 @dataclass(frozen=True)
@@ -63,10 +76,20 @@ def workers() -> Iterator[Workers]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Workers(pick_device())
         return
+    local = int(os.environ.get("LOCAL_RANK", "0"))
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        if local >= torch.cuda.device_count():
+            message = f"{local + 1} processes on a machine with {torch.cuda.device_count()} GPUs"
+            raise WorkersError(message, "start one process for each GPU")
+        torch.cuda.set_device(local)
     device = pick_device()
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise WorkersError(
+            f"the processes can't find each other: {reason}", "start them with --nproc or torchrun"
+        ) from error
     try:
         yield Workers(device, dist.get_rank(), dist.get_world_size())
     finally:

@@ -82,6 +82,15 @@ def test_the_last_few_are_kept(kept: Checkpoints) -> None:
     assert steps(kept) == ["step-00000009", "step-00000010"]
 
 
+def test_a_damaged_one_isnt_counted_among_those_that_are_kept(tmp_path: Path, said: list[str]) -> None:
+    kept = Checkpoints(tmp_path, keep=1, tell=said.append)
+    save(kept, 12)
+    flip(kept.folder / "step-00000012" / "model.safetensors")
+    assert kept.newest() is None
+    save(kept, 3)
+    assert steps(kept) == ["damaged-step-00000012", "step-00000003"]
+
+
 def test_none_is_none(kept: Checkpoints) -> None:
     assert kept.newest() is None
 
@@ -115,6 +124,7 @@ def test_a_damaged_one_is_told_and_the_one_before_is_taken(
     found = kept.newest()
     assert found is not None and found.step == 1
     assert len(said) == 1 and "step-00000002 is damaged" in said[0]
+    assert steps(kept) == ["damaged-step-00000002", "step-00000001"]
     damage(kept.folder / "step-00000001" / file)
     assert kept.newest() is None
 

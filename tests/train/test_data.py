@@ -340,11 +340,11 @@ def test_what_does_not_fit_says_why(folder: Path, tokenizer: Path, changes: dict
     assert error.value.help
 
 
-def test_a_missing_folder_and_a_file(folder: Path, tokenizer: Path) -> None:
-    for path, sentence in ((folder / "none", "there is no folder"), (folder / "train.txt", "is a file")):
-        assert not reachable(str(path))[0]
-        with pytest.raises(DataError, match=sentence):
-            local(path, tokenizer)
+def test_a_missing_folder(folder: Path, tokenizer: Path) -> None:
+    assert not reachable(str(folder / "none"))[0]
+    assert reachable(str(folder))[0] and reachable(str(folder / "train.txt"))[0]
+    with pytest.raises(DataError, match="there is no folder or file"):
+        local(folder / "none", tokenizer)
 
 
 @pytest.fixture(params=["refuses", "hangs", "offline"])
@@ -437,8 +437,12 @@ def test_progress_is_told_part_by_part(folder: Path, tokenizer: Path) -> None:
     assert told == []
 
 
-def test_documents_are_told_apart_only_where_that_is_wanted(folder: Path, tokenizer: Path) -> None:
+def test_documents_are_told_apart_only_where_that_is_wanted(tmp_path: Path, tokenizer: Path) -> None:
     end = Tokenizer.from_file(str(tokenizer)).token_to_id("<|endoftext|>")
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    for part, lines in (("train", TRAIN), ("validation", VALIDATION)):
+        (folder / f"{part}.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in lines))
     plain, apart = local(folder, tokenizer), local(folder, tokenizer, documents=True)
     assert (plain.separator, apart.separator) == (None, end)
     assert end not in plain.train
@@ -452,3 +456,49 @@ def test_a_tokenizer_without_an_end_cant_tell_documents_apart(folder: Path, tmp_
     (tmp_path / "other.json").write_text(json.dumps(content))
     with pytest.raises(DataError, match="no token that ends a document"):
         local(folder, tmp_path / "other.json", documents=True)
+
+
+# --- files and folders -----------------------------------------------------------------------------------------------
+
+
+def test_one_file_is_enough(tmp_path: Path, tokenizer: Path) -> None:
+    (tmp_path / "all.txt").write_text("".join(TRAIN))
+    (tmp_path / "all.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in TRAIN))
+    plain, rows = (local(tmp_path / name, tokenizer) for name in ("all.txt", "all.jsonl"))
+    made = Tokenizer.from_file(str(tokenizer))
+    held_out = [number for line in TRAIN[-20:] for number in made.encode(line).ids]
+    assert plain.validation.ravel().tolist() == held_out[: len(held_out) // 16 * 16]
+    assert np.array_equal(plain.train, rows.train) and np.array_equal(plain.validation, rows.validation)
+
+
+def test_a_file_of_another_kind(tmp_path: Path, tokenizer: Path) -> None:
+    (tmp_path / "all.csv").write_text("text\nx\n")
+    with pytest.raises(DataError, match=r"none of .txt, .json, .jsonl, .parquet"):
+        local(tmp_path / "all.csv", tokenizer)
+
+
+def test_another_file_in_the_folder_changes_nothing(folder: Path, tmp_path: Path, tokenizer: Path) -> None:
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    for part, lines in (("train", TRAIN), ("validation", VALIDATION)):
+        (rows / f"{part}.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in lines))
+    (rows / "LICENSE.txt").write_text("free")
+    assert np.array_equal(local(rows, tokenizer).train, local(folder, tokenizer).train)
+
+
+def test_a_document_of_plain_text_is_a_file(folder: Path, tokenizer: Path, tmp_path: Path) -> None:
+    end = Tokenizer.from_file(str(tokenizer)).token_to_id("<|endoftext|>")
+    apart = local(folder, tokenizer, documents=True, block_size=4)
+    assert (apart.train == end).sum() <= 1
+    (tmp_path / "all.txt").write_text("".join(TRAIN))
+    with pytest.raises(DataError, match="is one document"):
+        local(tmp_path / "all.txt", tokenizer, documents=True)
+
+
+def test_baselines_are_scored_where_a_model_is() -> None:
+    train = np.array([[1, 0, 2, 3], [2, 3, 0, 1]], np.uint16)
+    validation = np.array([[1, 0, 3, 2]], np.uint16)
+    apart = baselines(train, validation, 5, separator=0)
+    shares = [(count + 1) / (8 + 5) for count in (2, 2)]  # of 0 and of 2, each seen twice; 3 after the end isn't scored
+    assert apart.unigram == pytest.approx(-sum(map(math.log, shares)) / 2)
+    assert apart != baselines(train, validation, 5)

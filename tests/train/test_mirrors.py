@@ -207,7 +207,7 @@ def test_tensorboard(record: Record) -> None:
     said: list[str] = []
     follow(record, Tracker([TensorBoard()], said.append), range(3))
     # The process was killed after step 1, whatever had been shown of step 2.
-    record.continue_after(1)
+    record.continue_after(1, processes=1)
     follow(record, Tracker([TensorBoard()], said.append), range(2, 4))
     events = EventAccumulator(str(record.folder / "tensorboard"))
     events.Reload()

@@ -184,6 +184,36 @@ def test_a_second_process_on_one_run_is_refused(begin: Start, again: Start, tmp_
     assert_same(tmp_path / "out", straight)
 
 
+def test_a_tokenizer_that_has_changed(begin: Start, again: Start, cache: Path, tmp_path: Path) -> None:
+    (file,) = (cache / "tokenizers").glob("*/tokenizer.json")
+    shutil.copy(file, tmp_path / "tok.json")
+    arguments = ["run", "small.abl", "--recipe", "local", "--steps", "3", "--set", "train.tokenizer=tok.json"]
+    code, said = finish(begin(*arguments, "--set", "train.scale=full", "--out", "out"), tmp_path)
+    assert code == 0, said
+    (tmp_path / "out" / "model.safetensors").unlink()
+    content = json.loads(file.read_text())
+    vocabulary = content["model"]["vocab"]
+    content["model"]["vocab"] = dict(zip(vocabulary, reversed(vocabulary.values()), strict=True))
+    (tmp_path / "tok.json").write_text(json.dumps(content))
+    code, said = finish(again(), tmp_path)
+    assert code == 2 and "the tokenizer of the run in out has changed" in said
+
+
+def test_where_a_run_went_on_is_recorded(stopped: Path, again: Start, tmp_path: Path) -> None:
+    first = json.loads((stopped / "environment.json").read_text())
+    assert finish(again(), tmp_path)[0] == 0
+    environment = json.loads((stopped / "environment.json").read_text())
+    assert environment["before"] == [first]
+    assert environment["command"][1:] == ["run", "--resume", "out"]
+
+
+def test_settings_of_another_version(stopped: Path, again: Start, tmp_path: Path) -> None:
+    facts = json.loads((stopped / "run.json").read_text())
+    (stopped / "run.json").write_text(json.dumps({**facts, "settings": {**facts["settings"], "unheard_of": 1}}))
+    code, said = finish(again(), tmp_path)
+    assert code == 2 and "of another version of ablc" in said and "Traceback" not in said
+
+
 def test_a_checkpoint_of_another_plan(stopped: Path, again: Start, tmp_path: Path) -> None:
     for folder in (stopped / "checkpoints").iterdir():
         facts = json.loads((folder / "state.json").read_text())
@@ -222,14 +252,18 @@ def test_refused(arguments: list[str], sentence: str, begin: Start, tmp_path: Pa
     assert code == 2 and sentence in said and "Traceback" not in said
 
 
-def test_a_disk_too_full_for_checkpoints(begin: Start, tmp_path: Path, straight: Path) -> None:
-    """The weights and what the optimizer remembers don't fit; the record does."""
+def test_a_disk_too_full_for_checkpoints(begin: Start, again: Start, tmp_path: Path, straight: Path) -> None:
+    """The weights and what the optimizer remembers don't fit; the record does, and the run can be gone on with."""
     code, said = finish(begin(largest_file=100_000), tmp_path)
-    assert code == 0, said
+    assert code == 1, said
     assert "the checkpoint of step 1 couldn't be written" in said and "File too large" in said
     assert "the weights could not be saved" in said and "Traceback" not in said
     assert untimed(tmp_path / "out") == untimed(straight)
-    assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] == "finished"
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] == "failed"
+    code, said = finish(again(), tmp_path)
+    assert code == 0, said
+    assert_same(tmp_path / "out", straight)
+    assert "error" not in json.loads((tmp_path / "out" / "run.json").read_text())
 
 
 def test_the_weights_that_are_kept_are_those_of_the_last_step(straight: Path) -> None:

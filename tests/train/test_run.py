@@ -22,7 +22,7 @@ from ablc.cli import run as command
 from ablc.patching.patch import shapes_of
 from ablc.planning import Plan
 from ablc.train.loop import Diverged
-from ablc.train.record import Record
+from ablc.train.record import Record, claim_folder
 
 ROOT = Path(__file__).parents[2]
 SPEC = """\
@@ -159,11 +159,25 @@ def test_documents_kept_apart(run: Run) -> None:
     assert apart[-1] < apart[0]
 
 
+def test_weights_in_bf16_leave_the_rotary_frequencies_alone(run: Run) -> None:
+    from ablc.exporting.finished import read
+    from ablc.exporting.models import replaced_model
+
+    assert run(settings=["train.precision=bf16"]) == 0
+    model = replaced_model(read(Path("out")))
+    ids = torch.arange(128)[None]
+    live = ablc.build(read(Path("out")).plan, dtype=torch.bfloat16)
+    assert live.gpt_neox.rotary_emb.inv_freq.dtype == torch.float32
+    live.load_state_dict(load_file("out/model.safetensors"))
+    with torch.no_grad():
+        assert torch.equal(live.eval()(ids).logits, model(ids).logits)
+
+
 def write_texts(folder: Path) -> None:
     folder.mkdir(parents=True)
     for part, count in (("train", 400), ("validation", 90)):
-        lines = [f"line {number * 7919 % 1009} of a text\n" for number in range(count)]
-        (folder / f"{part}.txt").write_text("".join(lines))
+        rows = [json.dumps({"text": f"line {number * 7919 % 1009} of a text"}) for number in range(count)]
+        (folder / f"{part}.jsonl").write_text("\n".join(rows))
 
 
 def test_a_data_folder_counts_from_the_spec_and_a_run_goes_on_from_anywhere(
@@ -293,6 +307,28 @@ def test_divergence_is_recorded(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
     assert not Path("out/model.safetensors").exists()
 
 
+def test_ruined_weights_are_a_divergence_too(run: Run) -> None:
+    """The loss and the gradient of the only step are finite; what the step made of the weights isn't."""
+    assert run(settings=["train.lr=1e30"], steps=1) == 1
+    assert (facts()["status"], facts()["diverged_at"], facts()["final"]["step"]) == ("diverged", 1, 0)
+    assert not Path("out/model.safetensors").exists()
+
+
+def test_two_runs_at_once_get_a_folder_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    claimed = [claim_folder("small", "local", 0).name for _ in range(3)]
+    assert claimed == ["local-seed0", "local-seed0-2", "local-seed0-3"]
+
+
+def test_a_claimed_folder_is_left_where_nothing_came_of_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr("ablc.train.work.accumulate", broken)
+    assert run(out=None) == 1
+    assert not list(Path("runs").glob("*/*"))
+
+
 def test_a_failure_leaves_its_record(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -369,7 +405,7 @@ def test_a_directory_that_cant_be_written(run: Run, capsys: pytest.CaptureFixtur
 def test_a_family_names_its_variants(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     Path("sweep.abl").write_text(SPEC.replace("lora(8)", "lora(r)") + "vary r = 3, 2\n")
     assert run("sweep.abl") == 2
-    assert "run one: sweep.abl@r=3, sweep.abl@r=2" in capsys.readouterr().err
+    assert "name one: sweep.abl@r=3, sweep.abl@r=2" in capsys.readouterr().err
     assert run("sweep.abl@r=2", steps=1, scale="1/4") == 0
     assert facts()["variant"] == "r=2"
     assert "ranks 2, 3 all become 1" in capsys.readouterr().err
