@@ -184,7 +184,7 @@ def test_a_second_process_on_one_run_is_refused(begin: Start, again: Start, tmp_
     assert_same(tmp_path / "out", straight)
 
 
-def test_a_tokenizer_that_has_changed(begin: Start, again: Start, cache: Path, tmp_path: Path) -> None:
+def test_a_tokenizer_that_has_changed(begin: Start, again: Start, cache: Path, tmp_path: Path, straight: Path) -> None:
     (file,) = (cache / "tokenizers").glob("*/tokenizer.json")
     shutil.copy(file, tmp_path / "tok.json")
     arguments = ["run", "small.abl", "--recipe", "local", "--steps", "3", "--set", "train.tokenizer=tok.json"]
