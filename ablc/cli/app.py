@@ -86,7 +86,7 @@ def check(specs: Specs = None, text: Text = None, model: Model = None) -> None:
 @app.command()
 def run(
     spec: Annotated[
-        str | None, typer.Argument(metavar="[SPEC]", help="a spec file, or a variant of one: sweep.abl@r=8")
+        str | None, typer.Argument(metavar="SPEC", help="a spec file, or a variant of one: sweep.abl@r=8")
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="wikitext2, wikitext2-log, local, or a recipe file")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="optimizer steps, in place of the recipe's")] = None,
