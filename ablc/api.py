@@ -7,7 +7,7 @@ from pathlib import Path
 from ablc.families import family
 from ablc.faults import Fault, Source, Span, SpecError, has_errors
 from ablc.language.parse import parse as parse_source
-from ablc.language.read import decode
+from ablc.language.read import from_text
 from ablc.language.tree import File
 from ablc.pipeline import Compiled, compile_file, compile_source
 from ablc.planning import Plan, make_plan
@@ -17,7 +17,7 @@ from ablc.spec import Spec
 def parse(text: str, name: str = "<text>") -> File:
     """Text to a syntax tree. Raises SpecError with every syntax error."""
     faults: list[Fault] = []
-    source = decode(text.encode(), name, faults)
+    source = from_text(text, name, faults)
     file = parse_source(source or Source(name, ""), faults)
     if has_errors(faults):
         raise SpecError(faults)
@@ -38,7 +38,7 @@ def load_family(path: str | Path, *, model: str | None = None) -> tuple[Spec, ..
 def loads(text: str, *, model: str | None = None, name: str = "<text>") -> Spec:
     """The spec that a text says; `model` is its base where the text names none. Raises SpecError."""
     faults: list[Fault] = []
-    source = decode(text.encode(), name, faults)
+    source = from_text(text, name, faults)
     if source is None:
         raise SpecError(faults)
     return _only(compile_source(source, model=model, claims=False))

@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablc.faults import Fault, Source, render, visible
+from ablc.faults import Fault, render, visible
+from ablc.language.read import from_text
 from ablc.pipeline import Compiled, compile_file, compile_source
 
 CLEAN, FINDINGS, INVALID = 0, 1, 2
@@ -75,7 +76,9 @@ def compile_all(specs: list[str], texts: list[str], model: str | None) -> Iterat
         else:  # a shell's unset variable, and not this folder
             yield Compiled(name, (), (Fault("cannot-read", "the name of a spec is empty"),))
     for text in texts:
-        yield compile_source(Source("-e", text), model=model)
+        faults: list[Fault] = []
+        source = from_text(text, "-e", faults)
+        yield Compiled("-e", (), tuple(faults)) if source is None else compile_source(source, model=model)
 
 
 def one_spec(path: str) -> Spec | None:

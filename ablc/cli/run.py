@@ -65,7 +65,7 @@ def run_command(path: str | None, resume: Path | None, options: RunOptions) -> i
         if path is not None and spec is None:
             return INVALID
         try:
-            return _run(spec, _variants(path or "", spec), resume, options)
+            return _run(spec, _variants(spec), resume, options)
         except SpecError as error:
             for fault in error.faults:
                 print_fault(fault)
@@ -103,11 +103,11 @@ def _heard_once() -> Iterator[None]:
             sys.stdout, sys.stderr = streams
 
 
-def _variants(path: str, spec: Spec | None) -> list[Spec]:
+def _variants(spec: Spec | None) -> list[Spec]:
     """All variants of the file that a spec is one of."""
     if spec is None or not spec.variant:
         return [spec] if spec is not None else []
-    return [planned.spec for planned in compile_file(Path(path.rpartition("@")[0]), claims=False).variants]
+    return [planned.spec for planned in compile_file(Path(spec.file), claims=False).variants]
 
 
 def _run(spec: Spec | None, family: list[Spec], resume: Path | None, options: RunOptions) -> int:

@@ -45,6 +45,11 @@ def _obstacle(status: os.stat_result, name: str) -> tuple[str, str] | None:
     return None
 
 
+def from_text(text: str, name: str, faults: list[Fault]) -> Source | None:
+    """A text that comes from no file as a `Source`, held to what a file is held to."""
+    return decode(text.encode("utf-8", "surrogatepass"), name, faults)
+
+
 def decode(
     data: bytes, name: str, faults: list[Fault], *, folder: Path = Path(), said_at: Span | None = None
 ) -> Source | None:

@@ -49,8 +49,7 @@ def find_original(
         return None
     if not isinstance(name, str) or not name:
         if not has_errors(faults):  # what went wrong before may be why none is
-            help = 'say which: model = "EleutherAI/pythia-410m"'
-            faults.append(Fault("no-model", "no base model is named", span or Span(program.source, 0, 0), help))
+            faults.append(_no_model(span or Span(program.source, 0, 0)))
         return None
     try:
         base = load_base(name, folder)
@@ -83,6 +82,11 @@ def _may_be_broken_name(statement: Statement | None, name: str, faults: list[Fau
     node = statement.node if statement is not None else None
     is_word = isinstance(node, tree.Model) and isinstance(node.value, tree.Word)
     return is_word and name not in builtin() and any(fault.code in SYNTAX_CODES for fault in faults)
+
+
+def _no_model(place: Span) -> Fault:
+    help = 'say which: model = "EleutherAI/pythia-410m"'
+    return Fault("no-model", "no base model is named", place, help)
 
 
 def _config_fault(problem: ConfigProblem, model: str, span: Span | None, override: Span | None) -> Fault:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ablc.faults import Fault, Source, render
+import ablc
+from ablc.faults import Fault, Source, SpecError, render
 from ablc.language.parse import parse
 from ablc.language.read import decode, read
 from ablc.pipeline import compile_source
@@ -127,3 +128,18 @@ def test_many_values_of_one_vary_are_told_apart_quickly() -> None:
     with within(2):
         compiled = compile_source(Source("t", f"{MODEL}vary r = {values}\nvary s = 1, 2\nmlp = lora(r + s)"))
     assert [fault.code for fault in compiled.faults] == ["too-many-variants"]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"), [("mlp = \ud800", "not-utf8"), ("mlp = \0", "nul-byte"), (" " * 1_000_001, "file-too-large")]
+)
+def test_a_text_is_held_to_what_a_file_is_held_to(text: str, code: str) -> None:
+    for act in (ablc.loads, ablc.parse):
+        with pytest.raises(SpecError) as raised:
+            act(text)
+        assert [fault.code for fault in raised.value.faults] == [code]
+
+
+def test_a_text_may_have_a_byte_order_mark_and_ends_of_lines_of_any_kind() -> None:
+    spec = ablc.loads('\ufeffmodel = "EleutherAI/pythia-70m"\r\nmlp[0,\r\n1] = none\r\n')
+    assert spec.edits[0].layers == (0, 1)

@@ -35,11 +35,6 @@ STEPS = 40
 Start = Callable[..., Any]
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
 def begin(cache: Path, tmp_path: Path) -> Start:
     """Start `ablc run small.abl … --out out`, or any other command, in the test's folder."""

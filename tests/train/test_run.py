@@ -40,12 +40,6 @@ train.warmup_steps = 0
 Run = Callable[..., int]
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache for all: the corpus is tokenised once."""
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
 def run(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """`ablc run small.abl FLAGS` in an empty folder, in this process; gives the exit code."""

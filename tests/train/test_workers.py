@@ -40,11 +40,6 @@ Train = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def train(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Train:
     """A run of `count` processes that find each other as under torchrun; its directory."""
 
