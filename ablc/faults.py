@@ -80,12 +80,33 @@ class Fault:
     related: tuple[tuple[Span, str], ...] = ()
 
 
-class SpecError(Exception):
+class UserError(Exception):
+    """Something that whoever asked for it can mend: one sentence and, where there is one, a way out.
+
+    `faults` is how a command tells it; `code` names its kind there.
+    """
+
+    code = "failed"
+
+    def __init__(self, message: str, help: str | None = None) -> None:
+        self.message, self.help = message, help
+        self.faults: tuple[Fault, ...] = (Fault(self.code, message, help=help),)
+        super().__init__(message, help)
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.help})" if self.help else self.message
+
+
+class SpecError(UserError):
     """Raised by the Python interface where a spec has errors; `faults` holds all of them."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
-        self.faults = tuple(faults)
-        super().__init__("\n\n".join(render(fault) for fault in self.faults))
+        found = tuple(faults)
+        super().__init__("\n\n".join(render(fault) for fault in found))
+        self.faults = found
+
+    def __reduce__(self) -> tuple[type[SpecError], tuple[tuple[Fault, ...]]]:
+        return SpecError, (self.faults,)  # what a worker process raises must arrive
 
 
 def has_errors(faults: Iterable[Fault]) -> bool:

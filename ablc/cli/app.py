@@ -36,8 +36,10 @@ Length = Annotated[int, typer.Option("--length", min=1, max=10**9, help="sequenc
 
 def _do(command: Callable[..., int], *arguments: Any) -> NoReturn:
     """Run a command and leave with its exit code; 141 where whoever read our output has gone (`ablc … | head`)."""
+    from ablc.cli.output import answer
+
     try:
-        code = command(*arguments)
+        code = answer(lambda: command(*arguments))
         sys.stdout.flush()
     except BrokenPipeError:
         # Python would complain once more while closing.

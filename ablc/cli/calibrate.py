@@ -53,20 +53,13 @@ def calibrate_command(
     spec = one_spec(path)
     if spec is None:
         return INVALID
-    try:
-        said = dict(parse_setting(text) for text in settings)
-        said |= {} if seed is None else {"seed": seed}
-        spoiled = [key for key in ALWAYS if key in said and said[key] != ALWAYS[key]]
-        if spoiled:
-            message = f"a calibration needs train.{spoiled[0]} = {ALWAYS[spoiled[0]]}"
-            print_fault(Fault("bad-setting", message, help="leave the setting out"))
-            return INVALID
-        made = _recipe(recipe, spec, said)
-    except SpecError as error:
-        for fault in error.faults:
-            print_fault(fault)
-        return INVALID
-    return _calibrate(spec, recipe or "local", made, (batches, steps, lr), out)
+    said = dict(parse_setting(text) for text in settings)
+    said |= {} if seed is None else {"seed": seed}
+    spoiled = [key for key in ALWAYS if key in said and said[key] != ALWAYS[key]]
+    if spoiled:
+        message = f"a calibration needs train.{spoiled[0]} = {ALWAYS[spoiled[0]]}"
+        raise SpecError([Fault("bad-setting", message, help="leave the setting out")])
+    return _calibrate(spec, recipe or "local", _recipe(recipe, spec, said), (batches, steps, lr), out)
 
 
 def _recipe(name: str | None, spec: Spec, said: dict[str, Any]) -> Recipe:
@@ -78,9 +71,7 @@ def _recipe(name: str | None, spec: Spec, said: dict[str, Any]) -> Recipe:
 
 def _calibrate(spec: Spec, name: str, recipe: Recipe, how: tuple[int, int, float], out: Path | None) -> int:
     say("loading torch and transformers …")
-    from ablc.patching import CheckpointError
-    from ablc.train.data import DataError
-    from ablc.train.record import RecordError, check_new, claim_folder, leave
+    from ablc.train.record import check_new, claim_folder, leave
 
     signal.signal(signal.SIGTERM, _interrupt)
     folder = out or Path()
@@ -90,12 +81,6 @@ def _calibrate(spec: Spec, name: str, recipe: Recipe, how: tuple[int, int, float
         else:
             folder = claim_folder(spec.full_name, f"calibrated-{Path(name).stem}", recipe.seed)
         return _work(spec, name, recipe, how, folder)
-    except CheckpointError as error:
-        print_fault(Fault("no-weights", error.message, help=error.help))
-    except DataError as error:
-        print_fault(Fault("no-data", error.message, help=error.help))
-    except RecordError as error:
-        print_fault(Fault("no-record", error.message, help=error.help))
     except KeyboardInterrupt:
         kept = f"; the blocks that were done are in {folder}" if (folder / "model.safetensors").exists() else ""
         say(f"interrupted{kept}")
@@ -107,7 +92,6 @@ def _calibrate(spec: Spec, name: str, recipe: Recipe, how: tuple[int, int, float
         return FINDINGS
     finally:
         leave(folder)
-    return INVALID
 
 
 def _work(spec: Spec, name: str, recipe: Recipe, how: tuple[int, int, float], folder: Path) -> int:

@@ -8,25 +8,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ablc.cli.output import CLEAN, INVALID, print_fault, say, show_table
-from ablc.faults import Fault
+from ablc.cli.output import CLEAN, say, show_table
 
 
 def eval_command(run: Path, tasks: str, tasks_path: Path | None, limit: int | None, batch: int, format: str) -> int:
     """Score a run with lm-eval and show what came of it."""
     gc.enable()
     from ablc.exporting.evaluation import evaluate, file_name
-    from ablc.exporting.finished import ExportError, read
+    from ablc.exporting.finished import read
     from ablc.train.environment import pick_device
 
     names = [name.strip() for name in tasks.split(",") if name.strip()]
-    try:
-        finished = read(run)
-        device = pick_device()
-        facts = evaluate(finished, names, tasks_path=tasks_path, limit=limit, batch_size=batch, device=device)
-    except ExportError as error:
-        print_fault(Fault("no-eval", error.message, help=error.help))
-        return INVALID
+    facts = evaluate(read(run), names, tasks_path=tasks_path, limit=limit, batch_size=batch, device=pick_device())
     if format == "json":
         print(json.dumps(facts, indent=2, ensure_ascii=False))
         return CLEAN

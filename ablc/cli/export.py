@@ -6,7 +6,7 @@ import gc
 import warnings
 from pathlib import Path
 
-from ablc.cli.output import CLEAN, INVALID, print_fault, say
+from ablc.cli.output import CLEAN, print_fault, say
 from ablc.faults import Fault
 
 
@@ -14,15 +14,10 @@ def export_command(run: Path, directory: Path, folded: bool) -> int:
     """Write the checkpoint, and say how it is loaded."""
     gc.enable()
     from ablc.exporting.export import export
-    from ablc.exporting.finished import ExportError
 
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", UserWarning)
-        try:
-            export(run, directory, folded=folded)
-        except ExportError as error:
-            print_fault(Fault("no-export", error.message, help=error.help))
-            return INVALID
+        export(run, directory, folded=folded)
     for warning in told:
         if warning.category is UserWarning:
             print_fault(Fault("incomplete-export", str(warning.message), level="warning"))

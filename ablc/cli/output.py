@@ -6,11 +6,11 @@ Colour and boxes go to a terminal only; what is piped is plain, never cut, and r
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablc.faults import Fault, render, visible
+from ablc.faults import Fault, UserError, render, visible
 from ablc.language.read import from_text
 from ablc.pipeline import Compiled, compile_file, compile_source
 
@@ -129,6 +129,16 @@ def print_fault(fault: Fault) -> None:
     shown.highlight_regex(r"\^+", colour)
     shown.highlight_regex(r"(?m)^ +(help|note):", "bold cyan")
     terminal(stderr=True).print(shown)
+
+
+def answer(command: Callable[[], int]) -> int:
+    """The exit code of a command; what its user can mend is told."""
+    try:
+        return command()
+    except UserError as error:
+        for fault in error.faults:
+            print_fault(fault)
+    return INVALID
 
 
 def exit_code(compiled: Iterable[Compiled], findings: bool) -> int:

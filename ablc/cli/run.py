@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablc.cli.output import CLEAN, FINDINGS, INVALID, one_spec, print_fault, say
-from ablc.faults import Fault, SpecError
+from ablc.cli.output import CLEAN, FINDINGS, INVALID, answer, one_spec, print_fault, say
+from ablc.faults import Fault
 from ablc.pipeline import compile_file
 from ablc.recipes import load_recipe, make_recipe, parse_setting
 from ablc.spec import Spec
-from ablc.spec.proxy import ScaleProblem
 
 if TYPE_CHECKING:
     from ablc.train.record import Record
@@ -64,14 +63,7 @@ def run_command(path: str | None, resume: Path | None, options: RunOptions) -> i
         spec = one_spec(path) if path is not None else None
         if path is not None and spec is None:
             return INVALID
-        try:
-            return _run(spec, _variants(spec), resume, options)
-        except SpecError as error:
-            for fault in error.faults:
-                print_fault(fault)
-        except ScaleProblem as problem:
-            print_fault(Fault("bad-scale", problem.message, help=problem.help))
-    return INVALID
+        return answer(lambda: _run(spec, resume, options))
 
 
 def _contradiction(path: str | None, resume: Path | None, options: RunOptions) -> Fault | None:
@@ -103,38 +95,22 @@ def _heard_once() -> Iterator[None]:
             sys.stdout, sys.stderr = streams
 
 
-def _variants(spec: Spec | None) -> list[Spec]:
+def _variants(spec: Spec) -> list[Spec]:
     """All variants of the file that a spec is one of."""
-    if spec is None or not spec.variant:
-        return [spec] if spec is not None else []
+    if not spec.variant:
+        return [spec]
     return [planned.spec for planned in compile_file(Path(spec.file), claims=False).variants]
 
 
-def _run(spec: Spec | None, family: list[Spec], resume: Path | None, options: RunOptions) -> int:
+def _run(spec: Spec | None, resume: Path | None, options: RunOptions) -> int:
     say("loading torch and transformers …")
-    from ablc.patching import CheckpointError
-    from ablc.train.data import DataError
-    from ablc.train.mirrors import MirrorError
-    from ablc.train.record import RecordError
-    from ablc.train.workers import WorkersError, workers
+    from ablc.train.workers import workers
 
-    try:
-        with workers() as team:
-            if spec is not None:
-                return _begin(spec, family, options, team)
-            assert resume is not None
-            return _go_on(resume, options, team)
-    except DataError as error:
-        print_fault(Fault("no-data", error.message, help=error.help))
-    except CheckpointError as error:
-        print_fault(Fault("no-weights", error.message, help=error.help))
-    except WorkersError as error:
-        print_fault(Fault("no-workers", error.message, help=error.help))
-    except MirrorError as error:
-        print_fault(Fault("no-mirror", error.message, help=error.help))
-    except RecordError as error:
-        print_fault(Fault("no-record", error.message, help=error.help))
-    return INVALID
+    with workers() as team:
+        if spec is not None:
+            return _begin(spec, _variants(spec), options, team)
+        assert resume is not None
+        return _go_on(resume, options, team)
 
 
 def _begin(spec: Spec, family: list[Spec], options: RunOptions, team: Workers) -> int:

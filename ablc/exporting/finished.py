@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ablc.blueprint import Tied, leaves
+from ablc.faults import UserError
 from ablc.patching.patch import shapes_of
 from ablc.planning import Plan
 from ablc.train.corpus import DataError, builtin_corpus
@@ -22,12 +23,10 @@ from ablc.train.tokenizer import find_encoder, hub_tokenizer
 Weights = dict[str, torch.Tensor]
 
 
-class ExportError(Exception):
-    """Why a run can't be used: one sentence, and a way out."""
+class ExportError(UserError):
+    """Why a run can't be used."""
 
-    def __init__(self, message: str, help: str | None = None) -> None:
-        self.message, self.help = message, help
-        super().__init__(message)
+    code = "no-export"
 
 
 @dataclass(frozen=True)

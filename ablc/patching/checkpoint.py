@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 
 from ablc.bases.hub import hub_answers, hub_id
 from ablc.blueprint import Blueprint, Tied
+from ablc.faults import UserError
 from ablc.patching.patch import shapes_of
 from ablc.spec import Spec
 
@@ -32,12 +33,10 @@ NAMED = 3  # so many names stand in a message; thousands may be wrong at once
 _BUFFERS = re.compile(r"(^|\.)(rotary_emb\.inv_freq|attention\.(bias|masked_bias))$")
 
 
-class CheckpointError(Exception):
-    """Pretrained weights that can't be had, or don't fit: one sentence and a way out."""
+class CheckpointError(UserError):
+    """Pretrained weights that can't be had, or don't fit."""
 
-    def __init__(self, message: str, help: str | None = None) -> None:
-        self.message, self.help = message, help
-        super().__init__(message)
+    code = "no-weights"
 
 
 def weights_source(spec: Spec) -> str:

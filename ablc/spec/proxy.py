@@ -9,18 +9,17 @@ from fractions import Fraction
 from typing import Any
 
 from ablc.families import family
+from ablc.faults import UserError
 from ablc.ops import operation
 from ablc.spec.model import Edit, Spec
 
 PROXY_WIDTH = 128  # what `auto` aims at: two heads of 64 train in about a minute on two cores
 
 
-class ScaleProblem(Exception):
-    """A factor that this model can't be scaled by: one sentence and a way out."""
+class ScaleError(UserError):
+    """A factor that this model can't be scaled by."""
 
-    def __init__(self, message: str, help: str) -> None:
-        self.message, self.help = message, help
-        super().__init__(message)
+    code = "bad-scale"
 
 
 def factor_of(scale: str, config: Mapping[str, Any]) -> Fraction:
@@ -35,7 +34,7 @@ def factor_of(scale: str, config: Mapping[str, Any]) -> Fraction:
     if Fraction(scale) not in fitting:
         units = ", ".join(str(factor) for factor in reversed(fitting) if factor.numerator == 1 and factor < 1)
         message = f"{scale} of {heads} heads can't be had with whole groups of heads"
-        raise ScaleProblem(message, f"scales that fit: full{', ' if units else ''}{units}")
+        raise ScaleError(message, f"scales that fit: full{', ' if units else ''}{units}")
     return Fraction(scale)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ablc.cache import cache_dir, write_atomically
+from ablc.faults import UserError
 
 # Tests, tables, copies of other modules, and what isn't the library's own. With tables and copies in, up to a fifth of
 # the validation part would stand in the training part too.
@@ -38,12 +39,10 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 Grams = npt.NDArray[np.uint64]
 
 
-class DataError(Exception):
-    """Data that can't be had or can't be used: one sentence, and a way out."""
+class DataError(UserError):
+    """Data that can't be had or can't be used."""
 
-    def __init__(self, message: str, help: str) -> None:
-        self.message, self.help = message, help
-        super().__init__(f"{message} ({help})")
+    code = "no-data"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,18 +11,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from ablc.faults import UserError
 from ablc.planning.counting import summary
 from ablc.train.tracking import Mirror, Mirrored
 
 PROJECT = "ablc"
 
 
-class MirrorError(Exception):
-    """A mirror that isn't installed: one sentence and a way out."""
+class MirrorError(UserError):
+    """A mirror that isn't installed."""
 
-    def __init__(self, message: str, help: str) -> None:
-        self.message, self.help = message, help
-        super().__init__(message)
+    code = "no-mirror"
 
 
 def mirrors(wandb: str, names: list[str], tell: Callable[[str], None]) -> list[Mirror]:

@@ -24,6 +24,7 @@ from typing import IO, Any, Literal
 from filelock import FileLock, Timeout
 
 from ablc.cache import write_atomically
+from ablc.faults import UserError
 from ablc.planning import Plan
 from ablc.spec import Spec
 
@@ -31,12 +32,10 @@ FORMAT_VERSION = "1.0"
 Status = Literal["running", "finished", "diverged", "interrupted", "failed"]
 
 
-class RecordError(Exception):
-    """A run directory that can't be used: one sentence and a way out."""
+class RecordError(UserError):
+    """A run directory that can't be used."""
 
-    def __init__(self, message: str, help: str | None = None) -> None:
-        self.message, self.help = message, help
-        super().__init__(message)
+    code = "no-record"
 
 
 class Record:

@@ -21,7 +21,7 @@ from ablc.patching import PairError, start_from, weights_source
 from ablc.patching.initial import planned_weights
 from ablc.planning import Plan
 from ablc.spec import Spec
-from ablc.spec.proxy import ScaleProblem, factor_of, scaled
+from ablc.spec.proxy import ScaleError, factor_of, scaled
 from ablc.spec.recipe import Recipe
 from ablc.train.data import Data, DataError, Progress, load_data
 from ablc.train.loop import Job, accumulate, blocks_of, evaluate, make_optimizer
@@ -70,7 +70,7 @@ class Prepared:
 def prepare(
     spec: Spec, recipe: Recipe, recipe_name: str, workers: Workers, progress: Progress = lambda part, size: None
 ) -> Prepared:
-    """Scale, plan, and load the data. Raises SpecError, ScaleProblem, CheckpointError or DataError before anything is
+    """Scale, plan, and load the data. Raises SpecError, ScaleError, CheckpointError or DataError before anything is
     trained."""
     full = plan_of(spec)
     check_trains(full)
@@ -82,7 +82,7 @@ def prepare(
     if recipe.weights == "pretrained":
         if recipe.scale != "full":
             message = "a proxy can't take the pretrained weights of the full model"
-            raise ScaleProblem(message, 'train.scale = full, or train.weights = "scratch"')
+            raise ScaleError(message, 'train.scale = full, or train.weights = "scratch"')
         weights = base
     is_full = recipe.scale == "full"
     own = int(spec.config["vocab_size"])

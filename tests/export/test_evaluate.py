@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ablc.cli.evaluate import eval_command
+from ablc.cli.output import answer
 from ablc.exporting.evaluation import file_name
 
 from .conftest import NEOX, plan_of, record, trained
@@ -62,9 +63,8 @@ def evaluate(
 
     def evaluate(tasks: str = "continue_code", **changed: Any) -> tuple[int, str, str]:
         options = {"run": run, "path": folder, "limit": None, "batch": 2, "format": "human", **changed}
-        code = eval_command(
-            options["run"], tasks, options["path"], options["limit"], options["batch"], options["format"]
-        )
+        where, path, limit, batch, format = options.values()
+        code = answer(lambda: eval_command(where, tasks, path, limit, batch, format))
         return code, *capsys.readouterr()
 
     return evaluate

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 import ablc
 from ablc.cli.export import export_command
+from ablc.cli.output import answer
 from ablc.exporting.finished import ExportError
 
 from .conftest import NEOX, plan_of, record, trained
@@ -34,7 +35,7 @@ def export(run: Path, capsys: pytest.CaptureFixture[str]) -> Export:
     """`ablc export RUN DIR` in this process; gives the exit code and both outputs."""
 
     def export(to: Path | None = None, folded: bool = False, run: Path = run) -> tuple[int, str, str]:
-        code = export_command(run, to or run.parent / "out", folded)
+        code = answer(lambda: export_command(run, to or run.parent / "out", folded))
         return code, *capsys.readouterr()
 
     return export

@@ -19,6 +19,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 import ablc
 from ablc.cli.calibrate import calibrate_command
+from ablc.cli.output import answer
 from ablc.patching import start_from
 from ablc.patching.patch import shapes_of
 from ablc.planning import Plan
@@ -89,7 +90,7 @@ def run(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
     def started(path: str = "small.abl", **flags: Any) -> int:
         defaults = {"recipe": None, "batches": 24, "steps": 60, "lr": 3e-3, "seed": None, "out": tmp_path / "out"}
-        return calibrate_command(path, **{**defaults, "settings": [], **flags})
+        return answer(lambda: calibrate_command(path, **{**defaults, "settings": [], **flags}))
 
     yield started
     signal.signal(signal.SIGTERM, handler)

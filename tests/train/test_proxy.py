@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import ablc
-from ablc.spec.proxy import ScaleProblem, factor_of, merged_ranks, scaled
+from ablc.spec.proxy import ScaleError, factor_of, merged_ranks, scaled
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,7 +62,7 @@ def test_factors(model: str, scale: str, factor: Fraction) -> None:
 
 def test_a_factor_that_cuts_heads_is_refused_with_those_that_fit() -> None:
     spec = ablc.loads('model = "EleutherAI/pythia-410m"; mlp = lora(8)')
-    with pytest.raises(ScaleProblem) as raised:
+    with pytest.raises(ScaleError) as raised:
         factor_of("1/3", spec.config)
     assert raised.value.help == "scales that fit: full, 1/2, 1/4, 1/8, 1/16"
 
@@ -83,7 +83,7 @@ def test_groups_of_heads_stay_whole() -> None:
     config = scaled(spec, factor, 500).config
     assert config["num_attention_heads"] % config["num_key_value_heads"] == 0
     assert ablc.count(ablc.plan(scaled(spec, factor, 500))).params > 0
-    with pytest.raises(ScaleProblem, match="whole groups of heads"):
+    with pytest.raises(ScaleError, match="whole groups of heads"):
         factor_of("5/16", spec.config)
 
 
