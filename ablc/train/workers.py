@@ -15,7 +15,8 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from ablc.train.environment import pick_device
+from ablc.faults import UserError
+from ablc.train.environment import keep_freed_memory, pick_device
 
 T = TypeVar("T")
 
@@ -24,12 +25,10 @@ T = TypeVar("T")
 PATIENCE = timedelta(hours=12)
 
 
-class WorkersError(Exception):
-    """Processes that can't work together: one sentence and a way out."""
+class WorkersError(UserError):
+    """Processes that can't work together."""
 
-    def __init__(self, message: str, help: str) -> None:
-        self.message, self.help = message, help
-        super().__init__(message)
+    code = "no-workers"
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,7 @@ class Workers:
 @contextmanager
 def workers() -> Iterator[Workers]:
     """This process among those it was started with: `torchrun` says in the environment how many there are."""
+    keep_freed_memory()
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Workers(pick_device())
         return
