@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
@@ -64,6 +65,24 @@ def make(node: Mapping[str, Any]) -> nn.Module:
     raise ValueError(f"{node.get('kind')} is newer than this modeling_ablc.py")
 
 
+def adopt(model: Any, replacements: list[dict[str, Any]]) -> None:
+    """Make a stock model in which modules were replaced a model with replacements, which can be saved and loaded.
+
+    A class of somebody's own stays what it is. The config becomes a new one: other models may share the old one.
+    """
+    before = model.config
+    family = before.model_type.removeprefix("ablc_")
+    if type(model) not in (_stock_model(family), model_class(family)):
+        return
+    config = deepcopy(before)
+    config.__class__ = config_class(family)
+    config.replacements = [*(getattr(before, "replacements", None) or []), *replacements]
+    for module in model.modules():
+        if getattr(module, "config", None) is before:
+            module.config = config
+    model.__class__ = model_class(family)
+
+
 class _Config:
     """Stands before a stock config class. `replacements` and `kv_sharing_modes` are plain fields of config.json."""
 
@@ -106,10 +125,14 @@ def config_class(family: str) -> Any:
 @cache
 def model_class(family: str) -> Any:
     """The class of a family's causal LMs with replacements."""
-    auto = transformers.models.auto
-    stock = auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING[auto.configuration_auto.CONFIG_MAPPING[family]]
+    stock = _stock_model(family)
     own = {"config_class": config_class(family), "_auto_class": "AutoModelForCausalLM", "__module__": __name__}
     return type(PREFIX + stock.__name__, (_Model, stock), own)
+
+
+def _stock_model(family: str) -> Any:
+    auto = transformers.models.auto
+    return auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING[auto.configuration_auto.CONFIG_MAPPING[family]]
 
 
 @cache

@@ -10,9 +10,10 @@ from torch import nn
 from transformers import cache_utils
 
 from ablc.blueprint import Blueprint, Group, Node
+from ablc.modeling_ablc import adopt
 from ablc.patching.initial import PairInit, fill, planned_weights
 from ablc.patching.modules import module_of
-from ablc.patching.replaced import Replaced, replaced
+from ablc.patching.replaced import Replaced, replaced, replacements
 from ablc.patching.svd import start_pairs
 from ablc.planning import Plan
 
@@ -54,8 +55,10 @@ def _held(model: nn.Module, one: Replaced) -> Iterator[tuple[str, torch.Tensor]]
 
 def replace_modules(model: Any, plan: Plan) -> None:
     """Put the planned modules in place, freeze, adapt the config, and assert names and shapes of every parameter."""
-    like = next(model.parameters())
-    for one in replaced(plan):
+    like, places = next(model.parameters()), replaced(plan)
+    if places:
+        adopt(model, replacements(places))
+    for one in places:
         with torch.device(like.device):
             module = module_of(one.after).to(like.dtype)
         _set(model, one.path, module.train(model.training))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from ablc.blueprint import Blueprint, Chain, Embedding, Linear, Node, pair_rank
+from ablc.blueprint.as_json import encode
 from ablc.blueprint.compare import compare
 from ablc.planning import Plan
 
@@ -50,3 +54,11 @@ def full_path(blueprint: Blueprint, layer: int | None, path: str) -> str:
     """The name in the model of a module that stands at `path` in a layer, or outside the layers."""
     parts = [blueprint.layers_path, str(layer), path] if layer is not None else [path]
     return ".".join(part for part in parts if part)
+
+
+def replacements(places: Iterable[Replaced]) -> list[dict[str, Any]]:
+    """What stands where now, as `ablc.modeling_ablc` reads it from a config; equal nodes are written once."""
+    paths: dict[Node, list[str]] = defaultdict(list)
+    for one in places:
+        paths[one.after].append(one.path)
+    return [{"paths": at, "node": encode(node)} for node, at in paths.items()]
