@@ -137,17 +137,9 @@ def _begin(spec: Spec, family: list[Spec], options: RunOptions, team: Workers) -
 
 def _claimed(spec: Spec, recipe: str, seed: int, team: Workers) -> Path:
     """A folder that the first process made for the run, the same in all of them."""
-    from ablc.train.record import RecordError, claim_folder
+    from ablc.train.record import claim_folder
 
-    made: Path | RecordError | None = None
-    if team.is_first:
-        try:
-            made = claim_folder(spec.full_name, recipe, seed)
-        except RecordError as error:
-            made = error
-    made = team.share(made)
-    if isinstance(made, RecordError):
-        raise made
+    made = team.share(team.first_does(lambda: claim_folder(spec.full_name, recipe, seed)))
     assert made is not None
     return made
 

@@ -16,7 +16,7 @@ from ablc.patching.build import skeleton, unfilled
 
 def replaced_model(run: Finished) -> Any:
     """The run's model in evaluation mode; a stock one where nothing is replaced."""
-    return _filled(unfilled(run.plan, dtype=torch.float32, device="meta"), run.weights)
+    return _filled(unfilled(run.plan), run.weights)
 
 
 def folded_model(run: Finished) -> Any:

@@ -29,23 +29,28 @@ def build(
     With `init="svd"` a low-rank pair is the truncated SVD of the initial values that the base would have in its place.
     `attention` is the implementation transformers is to use: `sdpa`, `eager`, ….
     """
-    model = unfilled(plan, dtype=dtype, device=device, attention=attention)
+    model = unfilled(plan, dtype=dtype, attention=attention)
     if str(device) != "meta":
+        give_storage(model, device)
         fill(model, planned_weights(plan.blueprint), base_deviation(plan), seed=seed, init=init)
         start_pairs(model, replaced(plan) if init == "svd" else [], drawn(plan, seed), write=True)
     return model
 
 
-def unfilled(plan: Plan, *, dtype: torch.dtype, device: str | torch.device, attention: str = "sdpa") -> Any:
-    """The plan's model in training mode, its parameters still without values."""
+def unfilled(plan: Plan, *, dtype: torch.dtype = torch.float32, attention: str = "sdpa") -> Any:
+    """The plan's model in training mode, on the meta device."""
     model = skeleton(plan, dtype=dtype, attention=attention)
     check_shapes(model, plan.original, "transformers builds another base than planned")
     replace_modules(model, plan)
-    if str(device) != "meta":
-        model.to_empty(device=device)
-        model.tie_weights()
-        _fill_buffers(model)
     return model.train()
+
+
+def give_storage(model: Any, device: str | torch.device) -> None:
+    """Take a model from the meta device to another, its parameters still without values; only shares of those that are
+    sharded."""
+    model.to_empty(device=device)
+    model.tie_weights()
+    _fill_buffers(model)
 
 
 def drawn(plan: Plan, seed: int) -> Original:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ablc.blueprint import Blueprint, Weight, weights
+from ablc.patching.sharded import put
 
 PairInit = Literal["normal", "product", "svd"]
 
@@ -24,7 +25,6 @@ def planned_weights(blueprint: Blueprint) -> Iterator[tuple[int | None, Weight]]
             yield layer, weight
 
 
-@torch.no_grad()
 def fill(
     model: nn.Module, entries: Iterable[tuple[int | None, Weight]], std: float, *, seed: int, init: PairInit
 ) -> None:
@@ -34,9 +34,10 @@ def fill(
         parameter = parameters[weight.name]
         if parameter.is_meta:
             continue
-        parameter.copy_(draw(weight, layer, std, seed=seed, init=init))
+        values = draw(weight, layer, std, seed=seed, init=init)
         if weight.init == "normal":
-            _zero_padding(model, weight.name, parameter)
+            _zero_padding(model, weight.name, values)
+        put(parameter, values)
 
 
 def draw(weight: Weight, layer: int | None, std: float, *, seed: int, init: PairInit) -> torch.Tensor:
@@ -59,8 +60,8 @@ def _seed(seed: int, weight: Weight, layer: int | None) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def _zero_padding(model: nn.Module, name: str, parameter: torch.Tensor) -> None:
+def _zero_padding(model: nn.Module, name: str, values: torch.Tensor) -> None:
     """An embedding's padding row starts at zero, as transformers starts it."""
     owner = model.get_submodule(name.rpartition(".")[0])
     if isinstance(owner, nn.Embedding) and owner.padding_idx is not None:
-        parameter[owner.padding_idx] = 0.0
+        values[owner.padding_idx] = 0.0

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from ablc.blueprint import Chain, Linear
+from ablc.patching.modules import module_of
 from ablc.patching.replaced import Replaced
+from ablc.patching.sharded import put, whole
 
 Original = Callable[[str], Tensor]  # the value of a parameter of the base model, by its full name
 
@@ -73,7 +75,8 @@ def _start(model: nn.Module, one: Replaced, original: Original, write: bool) -> 
     row = PairError(one.slot, one.layer, one.path, rank, note=NOT_A_MATRIX)
     if not one.is_product:
         return row
-    pair = model.get_submodule(one.path)
+    there = model.get_submodule(one.path)
+    pair = _whole_pair(there, one)
     outer, inner = factors_of(pair)
     matrix = original(f"{one.path}.weight").to(outer.device)
     left, right, values = truncated(matrix, rank)
@@ -81,11 +84,21 @@ def _start(model: nn.Module, one: Replaced, original: Original, write: bool) -> 
     if write:
         set_product(outer, inner, left, right)
         _set_biases(pair, bias)
+        for name, parameter in pair.named_parameters():
+            put(there.get_parameter(name), parameter)
     missed = torch.linalg.vector_norm(exact(matrix) - exact(outer) @ exact(inner))
     norm, tail = float(values.norm()) or 1.0, values[rank:]
     error = float(missed.square() + _lost_bias(pair, bias) ** 2) ** 0.5 / norm
     spectral = float(tail[0] / values[0]) if len(tail) and values[0] > 0 else 0.0
     return PairError(one.slot, one.layer, one.path, rank, error, float(tail.norm()) / norm, spectral)
+
+
+def _whole_pair(pair: nn.Module, one: Replaced) -> nn.Module:
+    """A pair by itself with the values of one in a model, which may be sharded: a pair is small."""
+    values = {name: whole(parameter) for name, parameter in pair.named_parameters()}
+    alone = module_of(one.after)
+    alone.load_state_dict({name: value.detach().clone() for name, value in values.items()}, assign=True)
+    return alone
 
 
 def factors_of(pair: nn.Module) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,10 @@
 checkpoints/step-00000100/
     model.safetensors      the weights, under their names in the model
     optimizer.safetensors  what AdamW remembers of each: `name/exp_avg`, `name/exp_avg_sq`, `name/step`
-    state.json             the step, the evaluations so far, of which plan, and the SHA-256 of both files
+    state.json             the step, the evaluations so far, of which plan, and the SHA-256 of each file
+
+Where the model is sharded each process writes its shares of both, `shard-00001-….safetensors`, with their places in
+the whole (`torch.distributed.checkpoint` in its safetensors format). Both are read alike, by any number of processes.
 
 Nothing else is needed to go on: the data and all that is random in a step are functions of the seed and the step.
 """
@@ -16,15 +19,25 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch.distributed.tensor import DTensor, distribute_tensor
+from safetensors.torch import save_file
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor
+
+from ablc.patching.sharded import whole
+from ablc.train.workers import Workers
 
 WEIGHTS, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 Tensors = Mapping[str, torch.Tensor]
@@ -36,21 +49,24 @@ class DamagedCheckpoint(Exception):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One that was read whole: `facts` is what was saved beside the tensors."""
+    """One whose files have their hashes: `facts` is what was saved beside the tensors."""
 
     step: int
-    weights: Tensors
-    optimizer: Tensors
+    folder: Path
     facts: Mapping[str, Any]
 
 
 class Checkpoints:
-    """Those of one run, of which the last `keep` are kept. A failed write is told; it doesn't end the run."""
+    """Those of one run, of which the last `keep` are kept. A failed write is told; it doesn't end the run.
 
-    def __init__(self, folder: Path, keep: int, tell: Callable[[str], None]) -> None:
+    `writers` are the processes that write together where the model is sharded, with a group of their own.
+    """
+
+    def __init__(self, folder: Path, keep: int, tell: Callable[[str], None], writers: Workers | None = None) -> None:
         self.folder = folder / "checkpoints"
         self.keep = keep
         self.tell = tell
+        self.writers = writers or Workers(torch.device("cpu"))
         self._writing: threading.Thread | None = None
         self._failed: str | None = None
 
@@ -82,10 +98,6 @@ class Checkpoints:
                     folder.rename(folder.with_name(f"damaged-{folder.name}"))
         return None
 
-    def of_step(self, step: int) -> Checkpoint:
-        """The checkpoint after a step. Raises DamagedCheckpoint."""
-        return read(self.folder / f"step-{step:08d}")
-
     def _folders(self) -> list[Path]:
         """Finished ones, newest first."""
         return sorted(self.folder.glob("step-*"), reverse=True)
@@ -93,20 +105,38 @@ class Checkpoints:
     def _write(self, step: int, weights: Tensors, optimizer: Tensors, facts: Mapping[str, Any]) -> None:
         partial = self.folder / ".partial"
         try:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            write(partial, weights, optimizer, facts)
-            _sync(partial)
-            final = self.folder / f"step-{step:08d}"
-            shutil.rmtree(final, ignore_errors=True)  # one that was found damaged
-            partial.rename(final)
-            _sync(self.folder)
-            for old in self._folders()[self.keep :]:
-                shutil.rmtree(old, ignore_errors=True)
-        except (OSError, SafetensorError) as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            reason = getattr(error, "strerror", None) or str(error)
-            self._failed = f"the checkpoint of step {step} couldn't be written: {reason}; training goes on without it"
+            self.writers.first_does(lambda: _renew(partial))
+            files = write(partial, weights, optimizer, self.writers)
+            self.writers.first_does(lambda: self._publish(step, {**facts, "files": files}))
+        except (OSError, SafetensorError, CheckpointException, RuntimeError) as error:  # the last: a process is gone
+            if self.writers.is_first:
+                shutil.rmtree(partial, ignore_errors=True)
+            self._failed = f"the checkpoint of step {step} couldn't be written: {_reason(error)}; it goes on without it"
+
+    def _publish(self, step: int, content: Mapping[str, Any]) -> None:
+        """Say what the files are, and only then give them the name of a checkpoint."""
+        partial, final = self.folder / ".partial", self.folder / f"step-{step:08d}"
+        text = json.dumps({**content, "hash": _hash_of(content)}, indent=2)
+        (partial / STATE).write_text(text, encoding="utf-8")
+        _sync(partial / STATE)
+        _sync(partial)
+        shutil.rmtree(final, ignore_errors=True)  # one that was found damaged
+        partial.rename(final)
+        _sync(self.folder)
+        for old in self._folders()[self.keep :]:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _renew(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _reason(error: BaseException) -> str:
+    """In a few words; of several processes that failed, the first one's."""
+    if isinstance(error, CheckpointException):
+        error = next((one for one, _ in error.failures.values()), error)
+    return getattr(error, "strerror", None) or str(error)
 
 
 def last_step(folder: Path) -> int:
@@ -114,16 +144,29 @@ def last_step(folder: Path) -> int:
     return max((int(one.name.removeprefix("step-")) for one in (folder / "checkpoints").glob("step-*")), default=0)
 
 
-def write(folder: Path, weights: Tensors, optimizer: Tensors, facts: Mapping[str, Any]) -> None:
-    """The three files of a checkpoint, on the disk when this returns."""
-    hashes = {}
-    for name, tensors in ((WEIGHTS, weights), (OPTIMIZER, optimizer)):
-        save_tensors(folder / name, tensors)
-        hashes[name] = _hash(folder / name)
-    content = {**facts, "files": hashes}
-    text = json.dumps({**content, "hash": _hash_of(content)}, indent=2)
-    (folder / STATE).write_text(text, encoding="utf-8")
-    _sync(folder / STATE)
+def write(folder: Path, weights: Tensors, optimizer: Tensors, writers: Workers) -> dict[str, str]:
+    """Write the tensors of a checkpoint; the files, on the disk when this returns, with their hashes."""
+    if writers.group is None:
+        for name, tensors in ((WEIGHTS, weights), (OPTIMIZER, optimizer)):
+            save_tensors(folder / name, tensors)
+        return {name: _hash(folder / name) for name in (WEIGHTS, OPTIMIZER)}
+    writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
+    save({**weights, **optimizer}, storage_writer=writer, process_group=writers.group)
+    own = sorted(folder.glob("*.safetensors"))[writers.rank :: writers.size]
+    hashes: dict[str, str] = {}
+    for part in writers.gather(_hashes(own)):
+        if isinstance(part, OSError):
+            raise part
+        hashes |= part
+    return hashes
+
+
+def _hashes(files: list[Path]) -> dict[str, str] | OSError:
+    """By name; an error is told to the other processes, which wait."""
+    try:
+        return {file.name: _hash(file) for file in files}
+    except OSError as error:
+        return error
 
 
 def save_tensors(path: Path, tensors: Tensors) -> None:
@@ -145,8 +188,8 @@ def read(folder: Path) -> Checkpoint:
         for name, expected in facts.pop("files").items():
             if _hash(folder / name) != expected:
                 raise DamagedCheckpoint(f"{name} doesn't have its hash")
-        return Checkpoint(facts["step"], load_file(folder / WEIGHTS), load_file(folder / OPTIMIZER), facts)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        return Checkpoint(facts["step"], folder, facts)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedCheckpoint(getattr(error, "strerror", None) or f"{type(error).__name__}: {error}") from error
 
 
@@ -156,55 +199,64 @@ def read(folder: Path) -> Checkpoint:
 def weights_of(model: torch.nn.Module, wanted: bool = True) -> dict[str, torch.Tensor]:
     """A copy of every parameter, shared ones once, in main memory. Sharded ones are put together again, for which all
     processes have to come here; those by whom it isn't `wanted` get nothing."""
-    return _copies(model.named_parameters(), wanted)
+    found = {}
+    for name, parameter in model.named_parameters():
+        values = whole(parameter)
+        if wanted:
+            found[name] = _copy(values)
+    return found
 
 
-def optimizer_state(
-    model: torch.nn.Module, optimizer: torch.optim.Optimizer, wanted: bool = True
-) -> dict[str, torch.Tensor]:
-    """A copy of what the optimizer remembers, as `name/key`, in the same way."""
+def state_of(
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer, writers: Workers
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Copies in main memory of every parameter, shared ones once, and of what the optimizer remembers, as `name/key`;
+    of what is sharded, those of the shares of this process."""
+    mesh = DeviceMesh.from_group(writers.group, "cpu") if writers.group is not None else None
     names: dict[Any, str] = {parameter: name for name, parameter in model.named_parameters()}
+    weights = {name: _copy(parameter, mesh) for parameter, name in names.items()}
     states = ((f"{names[p]}/{key}", value) for p, state in optimizer.state.items() for key, value in state.items())
-    return _copies(states, wanted)
+    return weights, {name: _copy(value, mesh) for name, value in states}
 
 
 def restore(model: torch.nn.Module, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> None:
-    """Put the values of a checkpoint into a model and its optimizer, on any number of processes.
+    """Put the values of a checkpoint into a model and its optimizer, on any number of processes; each reads its shares.
 
     Raises:
         DamagedCheckpoint: its names or shapes aren't those of the model.
     """
     parameters = dict(model.named_parameters())
-    if {n: p.shape for n, p in parameters.items()} != {n: t.shape for n, t in checkpoint.weights.items()}:
+    try:
+        there = _reader(checkpoint).read_metadata().state_dict_metadata.items()
+        shapes = {name: found.size for name, found in there if isinstance(found, TensorStorageMetadata)}
+    except (OSError, SafetensorError) as error:
+        raise DamagedCheckpoint(_reason(error)) from error
+    if {name: p.shape for name, p in parameters.items()} != {n: shape for n, shape in shapes.items() if "/" not in n}:
         raise DamagedCheckpoint("its weights aren't those of the model")
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(_like(checkpoint.weights[name], parameter))
+    values: dict[str, torch.Tensor] = {name: parameter.detach() for name, parameter in parameters.items()}
     fused = bool(optimizer.defaults.get("fused"))
-    for path, value in checkpoint.optimizer.items():
+    for path in shapes.keys() - parameters.keys():
         name, _, key = path.rpartition("/")
         parameter = parameters[name]
-        if key == "step":  # a plain number, beside the weights only where one kernel updates them
-            optimizer.state[parameter][key] = value.to(parameter.device) if fused else value
-        else:
-            optimizer.state[parameter][key] = _like(value, parameter)
+        # A step is a plain number, beside the weights only where one kernel updates them.
+        step = torch.zeros((), device=parameter.device if fused else "cpu")
+        values[path] = optimizer.state[parameter][key] = step if key == "step" else torch.zeros_like(parameter)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that no process is asked what it reads: each knows
+        load(values, storage_reader=_reader(checkpoint), no_dist=True)
 
 
-def _copies(tensors: Iterable[tuple[str, torch.Tensor]], wanted: bool) -> dict[str, torch.Tensor]:
-    copies = {}
-    for name, tensor in tensors:
-        whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-        if wanted:
-            copies[name] = whole.detach().to("cpu", copy=True)
-    return copies
+def _reader(checkpoint: Checkpoint) -> HuggingFaceStorageReader:
+    return HuggingFaceStorageReader(str(checkpoint.folder))
 
 
-def _like(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
-    """A whole tensor as this process holds it: on its device, and only its shard where the parameter is sharded."""
-    value = value.to(parameter.device)
-    if isinstance(parameter, DTensor):
-        return distribute_tensor(value, parameter.device_mesh, parameter.placements, src_data_rank=None)
-    return value
+def _copy(tensor: torch.Tensor, mesh: DeviceMesh | None = None) -> torch.Tensor:
+    """In main memory; of a sharded tensor the share of this process, on a mesh there."""
+    if not isinstance(tensor, DTensor):
+        return tensor.detach().to("cpu", copy=True)
+    assert mesh is not None
+    own = tensor.to_local().detach().to("cpu", copy=True)
+    return DTensor.from_local(own, mesh, tensor.placements, run_check=False, shape=tensor.shape, stride=tensor.stride())
 
 
 def _hash(path: Path) -> str:

@@ -10,15 +10,16 @@ from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
+from torch.distributed.tensor import DTensor
 
 from ablc.blueprint.measures import flops_per_token
 from ablc.train.checkpoints import (
     Checkpoint,
     Checkpoints,
     DamagedCheckpoint,
-    optimizer_state,
     restore,
     save_tensors,
+    state_of,
     weights_of,
 )
 from ablc.train.environment import environment, peak_flops
@@ -26,7 +27,7 @@ from ablc.train.loop import Diverged, Evaluation, Step, train
 from ablc.train.record import Record, RecordError, Status
 from ablc.train.tracking import Tracker
 from ablc.train.work import Prepared, Trainee, Work, facts_of
-from ablc.train.workers import Workers
+from ablc.train.workers import Workers, writers
 
 LONGEST_UNSAVED = 600.0  # seconds without a checkpoint, where the recipe doesn't say how often
 
@@ -48,25 +49,12 @@ def begin(prepared: Prepared, folder: Path) -> Record | None:
         record.open(prepared.spec, work.plan, environment(work.workers.device))
         return record
 
-    return _by_the_first(opened, work.workers)
+    return work.workers.first_does(opened)
 
 
 def reopen(folder: Path, workers: Workers) -> Record | None:
     """The record of a run that goes on, in the same way."""
-    return _by_the_first(lambda: Record.reopen(folder, environment(workers.device)), workers)
-
-
-def _by_the_first(make: Callable[[], Record], workers: Workers) -> Record | None:
-    record, problem = None, None
-    if workers.is_first:
-        try:
-            record = make()
-        except RecordError as error:
-            problem = error
-    problem = workers.share(problem)
-    if problem is not None:
-        raise problem
-    return record
+    return workers.first_does(lambda: Record.reopen(folder, environment(workers.device)))
 
 
 def execute(
@@ -119,7 +107,9 @@ class _Run:
     ) -> None:
         self.work, self.trainee, self.record = work, trainee, record
         self.tracker, self.view = tracker, view
-        self.checkpoints = Checkpoints(folder, work.recipe.keep, view.tell)
+        self.is_sharded = any(isinstance(one, DTensor) for one in trainee.model.parameters())
+        self.writers = writers(work.workers) if self.is_sharded else Workers(torch.device("cpu"))
+        self.checkpoints = Checkpoints(folder, work.recipe.keep, view.tell, self.writers)
         self.facts: dict[str, Any] = record.facts if record is not None else {}
         self.seen: list[Evaluation] = []
         self.after = 0
@@ -155,9 +145,7 @@ class _Run:
 
     def _newest(self) -> Checkpoint | None:
         """The newest checkpoint that the first process finds whole, in all of them."""
-        found = self.checkpoints.newest() if self._is_first else None
-        step = self.work.workers.share(None if found is None else found.step)
-        return found if self._is_first or step is None else self.checkpoints.of_step(step)
+        return self.work.workers.share(self.checkpoints.newest() if self._is_first else None)
 
     def train(self, stop: Callable[[], bool]) -> None:
         workers, steps = self.work.workers, self.work.steps
@@ -216,12 +204,12 @@ class _Run:
         return {"flops_per_second": flops, **share}
 
     def _save(self, number: int) -> None:
-        model, optimizer = self.trainee.model, self.trainee.job.optimizer
-        weights, state = weights_of(model, self._is_first), optimizer_state(model, optimizer, self._is_first)
-        if self.record is not None:
-            evaluations = [{"step": one.step, "eval_loss": one.eval_loss} for one in self.seen]
-            facts = {"fingerprint": self.work.plan.fingerprint, "evaluations": evaluations}
-            self.checkpoints.save(number, weights, state, facts)
+        if self.record is None and not self.is_sharded:
+            return
+        weights, state = state_of(self.trainee.model, self.trainee.job.optimizer, self.writers)
+        evaluations = [{"step": one.step, "eval_loss": one.eval_loss} for one in self.seen]
+        facts = {"fingerprint": self.work.plan.fingerprint, "evaluations": evaluations}
+        self.checkpoints.save(number, weights, state, facts)
 
     def _scores(self, evaluation: Evaluation) -> dict[str, float]:
         bits = evaluation.eval_loss / log(2) / self.work.data.bytes_per_token

@@ -17,8 +17,10 @@ from pydantic import ValidationError
 from ablc.api import plan as plan_of
 from ablc.blueprint.measures import params, trainable
 from ablc.faults import Fault, SpecError
-from ablc.patching import PairError, start_from, weights_source
+from ablc.patching import PairError, weights_source
+from ablc.patching.build import unfilled
 from ablc.patching.initial import planned_weights
+from ablc.patching.pretrained import start
 from ablc.planning import Plan
 from ablc.spec import Spec
 from ablc.spec.proxy import ScaleError, factor_of, scaled
@@ -27,7 +29,7 @@ from ablc.train.data import Data, DataError, Progress, load_data
 from ablc.train.loop import Job, accumulate, blocks_of, evaluate, make_optimizer
 from ablc.train.loss import NextTokenLoss
 from ablc.train.record import RecordError, read_plan
-from ablc.train.workers import Workers, layers_of, spread
+from ablc.train.workers import Workers, layers_of, shard, spread
 
 PROXY_VOCABULARY = 4096
 FULL_VOCABULARY = 50_304  # what the built-in BPE reaches on the built-in corpus, and Pythia's own
@@ -207,13 +209,15 @@ class Trainee:
 
 def assemble(work: Work, report_init: bool = False) -> Trainee:
     """Build the model, and what trains it. Raises CheckpointError where pretrained weights can't be had."""
-    recipe, device = work.recipe, work.workers.device
-    if recipe.parallel == "fsdp":  # the whole model may not fit there: its layers go to the device one by one
-        device = torch.device("cpu")
+    recipe, workers = work.recipe, work.workers
     # In bf16 the weights alone: rotary frequencies rounded so would turn by another angle with each position.
     dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
-    model, errors = start_from(
-        work.plan, work.weights, seed=recipe.seed, init=recipe.init, dtype=dtype, device=device, report=report_init
+    model = unfilled(work.plan, dtype=dtype)
+    loss = NextTokenLoss(model, work.data.separator)
+    if recipe.parallel == "fsdp" and workers.size > 1:
+        shard(loss, model)
+    errors = start(
+        model, work.plan, work.weights, seed=recipe.seed, init=recipe.init, device=workers.device, report=report_init
     )
     if recipe.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -224,9 +228,9 @@ def assemble(work: Work, report_init: bool = False) -> Trainee:
     if recipe.compile:
         for layer in layers_of(model):  # one at a time: layers that are alike share what is compiled
             layer.compile(dynamic=False)
-    loss = spread(NextTokenLoss(model, work.data.separator), model, recipe.parallel, work.workers)
     optimizer = make_optimizer(model, recipe)
-    job = Job(loss, optimizer, work.data, recipe, work.steps, work.eval_every, work.workers, work.data.separator)
+    together = spread(loss, workers)
+    job = Job(together, optimizer, work.data, recipe, work.steps, work.eval_every, workers, work.data.separator)
     return Trainee(model, job, errors)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -33,11 +33,15 @@ class WorkersError(UserError):
 
 @dataclass(frozen=True)
 class Workers:
-    """`size` processes, of which this is number `rank`; each has its `device`. The first one writes the record."""
+    """`size` processes, of which this is number `rank`; each has its `device`. The first one writes the record.
+
+    `group` is the process group they talk in; None is torch's default one.
+    """
 
     device: torch.device
     rank: int = 0
     size: int = 1
+    group: Any = None
 
     @property
     def is_first(self) -> bool:
@@ -48,13 +52,34 @@ class Workers:
         if self.size == 1:
             return made
         box = [made]
-        dist.broadcast_object_list(box, src=0, device=self.device)
+        dist.broadcast_object_list(box, src=0, device=self.device, group=self.group)
         return box[0]
+
+    def gather(self, made: T) -> list[T]:
+        """What each process made, on all of them."""
+        if self.size == 1:
+            return [made]
+        everybodys: list[Any] = [None] * self.size
+        dist.all_gather_object(everybodys, made, group=self.group)
+        return everybodys
+
+    def first_does(self, make: Callable[[], T]) -> T | None:
+        """What the first process makes, None in the others. What it raises is raised in all of them."""
+        made, problem = None, None
+        if self.is_first:
+            try:
+                made = make()
+            except (UserError, OSError) as error:
+                problem = error
+        problem = self.share(problem)
+        if problem is not None:
+            raise problem
+        return made
 
     def total(self, value: torch.Tensor) -> torch.Tensor:
         """The sum of a tensor over all processes, which is put into it."""
         if self.size > 1:
-            dist.all_reduce(value)
+            dist.all_reduce(value, group=self.group)
         return value
 
     @contextmanager
@@ -67,6 +92,13 @@ class Workers:
         finally:
             if self.size > 1 and self.is_first:
                 dist.barrier()
+
+
+def writers(workers: Workers) -> Workers:
+    """The same processes with a group for what they write beside the training: it must not come between."""
+    if workers.size == 1:
+        return workers
+    return Workers(torch.device("cpu"), workers.rank, workers.size, dist.new_group(backend="gloo", timeout=PATIENCE))
 
 
 @contextmanager
@@ -96,22 +128,21 @@ def workers() -> Iterator[Workers]:
         dist.destroy_process_group()
 
 
-def spread(loss: nn.Module, model: Any, parallel: str, workers: Workers) -> nn.Module:
-    """The loss as all processes compute it together; gradients are means over the processes.
-
-    `ddp` keeps a whole model in each; `fsdp` keeps a share of every layer, its gradient and its optimizer state, and
-    takes a model from main memory to the devices a layer at a time.
-    """
-    if workers.size == 1:
-        return loss.to(workers.device)
-    if parallel == "ddp":
-        return DistributedDataParallel(loss, broadcast_buffers=False)  # they are the same everywhere, and stay so
+def shard(loss: nn.Module, model: Any) -> None:
+    """Have every process keep a share of every layer, its gradient and its optimizer state. The model may be on the
+    meta device still: then nobody ever holds the whole of it."""
     for layer in layers_of(model):
         if any(True for _ in layer.parameters()):
             fully_shard(layer)
     # Outside of a step all parameters are shares: what is saved must be what the optimizer holds.
     fully_shard(loss, reshard_after_forward=True)
-    return loss
+
+
+def spread(loss: nn.Module, workers: Workers) -> nn.Module:
+    """The loss as all processes compute it together; gradients are means over the processes."""
+    if workers.size == 1 or isinstance(loss, FSDPModule):
+        return loss
+    return DistributedDataParallel(loss, broadcast_buffers=False)  # they are the same everywhere, and stay so
 
 
 def layers_of(model: Any) -> nn.ModuleList:

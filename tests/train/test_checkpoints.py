@@ -13,7 +13,10 @@ import torch
 from torch import nn
 
 from ablc.train import checkpoints
-from ablc.train.checkpoints import Checkpoints, DamagedCheckpoint, optimizer_state, read, restore, weights_of
+from ablc.train.checkpoints import Checkpoints, DamagedCheckpoint, read, restore, state_of
+from ablc.train.workers import Workers
+
+ALONE = Workers(torch.device("cpu"))
 
 
 @pytest.fixture
@@ -44,7 +47,7 @@ def take(model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
 
 def save(kept: Checkpoints, steps: int) -> None:
     model, optimizer = trained(steps)
-    kept.save(steps, weights_of(model), optimizer_state(model, optimizer), {"said": "é"})
+    kept.save(steps, *state_of(model, optimizer, ALONE), {"said": "é"})
     kept.wait()
 
 
@@ -67,13 +70,14 @@ def test_what_is_restored_goes_on_bit_by_bit(kept: Checkpoints) -> None:
 def test_a_copy_is_saved_whatever_happens_to_the_model(kept: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
     model, optimizer = trained(2)
     expected = {name: value.clone() for name, value in model.named_parameters()}
-    weights = weights_of(model)
+    state = state_of(model, optimizer, ALONE)
     take(model, optimizer, 2)
-    kept.save(2, weights, {}, {})
+    kept.save(2, *state, {})
     kept.wait()
     found = kept.newest()
     assert found is not None
-    assert all(torch.equal(found.weights[name], value) for name, value in expected.items())
+    restore(model, optimizer, found)
+    assert all(torch.equal(parameter, expected[name]) for name, parameter in model.named_parameters())
 
 
 def test_the_last_few_are_kept(kept: Checkpoints) -> None:
@@ -150,9 +154,7 @@ def test_a_failed_write_is_told_and_leaves_the_others(
     monkeypatch.setattr(checkpoints, "save_file", full)
     save(kept, 2)
     assert steps(kept) == ["step-00000001"]
-    assert said == [
-        "the checkpoint of step 2 couldn't be written: No space left on device; training goes on without it"
-    ]
+    assert said == ["the checkpoint of step 2 couldn't be written: No space left on device; it goes on without it"]
 
 
 def test_of_another_model(kept: Checkpoints) -> None:
@@ -169,4 +171,5 @@ def test_nothing_is_unpickled(kept: Checkpoints, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("pickle.Unpickler", None)
     monkeypatch.setattr("pickle.load", None)
     monkeypatch.setattr("pickle.loads", None)
-    assert read(kept.folder / "step-00000001").step == 1
+    model, optimizer = trained(0)
+    restore(model, optimizer, read(kept.folder / "step-00000001"))

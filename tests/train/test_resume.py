@@ -17,6 +17,7 @@ from forked import finish, start
 from safetensors.torch import load_file
 
 from ablc.train import checkpoints
+from ablc.train.checkpoints import Checkpoints
 
 SPEC = """\
 name = "small"
@@ -210,11 +211,13 @@ def test_settings_of_another_version(stopped: Path, again: Start, tmp_path: Path
 
 
 def test_a_checkpoint_of_another_plan(stopped: Path, again: Start, tmp_path: Path) -> None:
-    for folder in (stopped / "checkpoints").iterdir():
+    for folder in sorted((stopped / "checkpoints").iterdir()):
         facts = json.loads((folder / "state.json").read_text())
         weights, optimizer = (load_file(folder / name) for name in (checkpoints.WEIGHTS, checkpoints.OPTIMIZER))
         kept = {key: value for key, value in facts.items() if key not in ("hash", "files")}
-        checkpoints.write(folder, weights, optimizer, {**kept, "fingerprint": "0" * 64})
+        kept_ones = Checkpoints(stopped, keep=9, tell=print)
+        kept_ones.save(facts["step"], weights, optimizer, {**kept, "fingerprint": "0" * 64})
+        kept_ones.wait()
     code, said = finish(again(), tmp_path)
     assert code == 2 and "is of another plan" in said and "Traceback" not in said
     assert json.loads((stopped / "run.json").read_text())["status"] == "running"

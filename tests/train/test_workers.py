@@ -36,6 +36,15 @@ train.eval_every = 3
 train.save_every = 3
 train.warmup_steps = 0
 """
+# Its head is its embedding, and its pairs start as what is best in place of matrices that nobody holds whole.
+TIED = (
+    SPEC.replace("lm_head = lora(16)", "attention.qkv[2] = lora(8); mlp.up[0] = lora(3)")
+    .replace(
+        '"EleutherAI/pythia-14m"(',
+        '"llama-3.1-8b"(tie_word_embeddings = true, num_attention_heads = 4, num_key_value_heads = 2, ',
+    )
+    .replace("freeze mlp[0]", "freeze mlp.down[0]")
+)
 Train = Callable[..., Path]
 
 
@@ -43,16 +52,23 @@ Train = Callable[..., Path]
 def train(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Train:
     """A run of `count` processes that find each other as under torchrun; its directory."""
 
-    def trained(count: int, *flags: str, folder: Path | None = None, code: int = 0) -> Path:
+    def trained(
+        count: int, *flags: str, folder: Path | None = None, code: int = 0, spec: str = SPEC, last_file: int = 0
+    ) -> Path:
+        """The last of the processes can write no file beyond `last_file` bytes."""
         arguments = ["run", "--resume", "out"] if folder else ["run", "small.abl", "--recipe", "local", "--out", "out"]
         folder = folder or tmp_path_factory.mktemp("run")
-        (folder / "small.abl").write_text(SPEC)
+        (folder / "small.abl").write_text(spec)
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(count)}
         place |= {"ABLC_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
         ranks = range(count) if count > 1 else [0]
         own = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in ranks]
         environments = [{**place, **one} if count > 1 else {"ABLC_CACHE": str(cache)} for one in own]
-        started = [start([*arguments, *flags], folder, environment) for environment in environments]
+        limits = [0] * (count - 1) + [last_file]
+        started = [
+            start([*arguments, *flags], folder, environment, limit)
+            for environment, limit in zip(environments, limits, strict=True)
+        ]
         for process in started:
             ended, said = finish(process, folder)
             assert ended == code, said
@@ -96,6 +112,44 @@ def test_two_are_as_one(parallel: str, train: Train, alone: Path) -> None:
     assert (here["processes"], there["processes"]) == (2, 1)
     assert [here[key] for key in ("params", "trainable")] == [there[key] for key in ("params", "trainable")]
     assert sum(tensor.numel() for tensor in two.values()) == here["params"]
+
+
+@pytest.mark.slow
+def test_shares_of_tied_and_decomposed_weights(train: Train) -> None:
+    flags = ("--steps", "3", "--set", "train.init=svd", "--set", "train.tokenizer=builtin", "--report-init")
+    one = train(1, *flags, spec=TIED)
+    two = train(2, *flags, "--set", "train.parallel=fsdp", spec=TIED)
+    assert losses(two) == pytest.approx(losses(one), abs=2e-5)
+    first, second = (json.loads((out / "init.json").read_text()) for out in (one, two))
+    assert first == second and sum(row["error"] is not None for row in first) == 4
+    assert load_file(one / "model.safetensors").keys() == load_file(two / "model.safetensors").keys()
+
+
+@pytest.mark.slow
+def test_each_writes_its_shares(train: Train) -> None:
+    out = train(2, "--steps", "3", "--set", "train.parallel=fsdp")
+    (folder,) = (out / "checkpoints").iterdir()
+    shards = sorted(folder.glob("*.safetensors"))
+    assert [file.name[:11] for file in shards] == ["shard-00001", "shard-00002"]
+    assert json.loads((folder / "state.json").read_text())["files"].keys() == {file.name for file in shards}
+    held = [sum(t.numel() for name, t in load_file(file).items() if "/" not in name) for file in shards]
+    assert sum(held) == facts(out)["params"] and min(held) > 0.4 * sum(held)
+    shards[1].write_bytes(shards[1].read_bytes()[:-1])
+    (out / "model.safetensors").unlink()
+    (out / "run.json").write_text(json.dumps({**facts(out), "status": "running"}))
+    train(2, folder=out.parent)
+    assert (
+        "shard-00002-model-00001-of-00001.safetensors doesn't have its hash" in (out.parent / "output.txt").read_text()
+    )
+    assert facts(out)["status"] == "finished"
+
+
+@pytest.mark.slow
+def test_a_share_that_cant_be_written_ends_no_run(train: Train) -> None:
+    out = train(2, "--steps", "3", "--set", "train.parallel=fsdp", last_file=100_000)
+    said = (out.parent / "output.txt").read_text()
+    assert said.count("the checkpoint of step 3 couldn't be written: File too large") == 1
+    assert facts(out)["status"] == "finished" and not list((out / "checkpoints").iterdir())
 
 
 @pytest.mark.slow
