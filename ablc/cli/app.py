@@ -140,21 +140,28 @@ def evaluate(
 
 @app.command()
 def calibrate(
-    spec: Annotated[str, typer.Argument(metavar="SPEC", help="a spec file, or a variant of one: sweep.abl@r=8")],
+    spec: Annotated[
+        str | None, typer.Argument(metavar="SPEC", help="a spec file, or a variant of one: sweep.abl@r=8")
+    ] = None,
     recipe: Annotated[str | None, typer.Option(help="whose data to use; local texts where none is named")] = None,
-    batches: Annotated[int, typer.Option(min=1, help="batches that blocks are fitted on")] = 16,
-    steps: Annotated[int, typer.Option(min=1, help="optimizer steps for a block with an activation inside")] = 300,
-    lr: Annotated[float, typer.Option(min=0.0, help="their peak learning rate")] = 1e-3,
+    batches: Annotated[int | None, typer.Option(min=1, help="batches that blocks are fitted on: 16")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="optimizer steps for a block with an activation inside: 300")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(min=0.0, help="their peak learning rate: 1e-3")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="of the data order, and of the fits")] = None,
     out: Annotated[Path | None, typer.Option(help="the directory of the result, that of a run")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="any recipe key: train.block_size=512")
     ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="go on with the calibration in this directory")
+    ] = None,
 ) -> None:
-    """Fit each replaced block to the pretrained original on real activations."""
-    from ablc.cli.calibrate import calibrate_command
+    """Fit each replaced block to the pretrained original on real activations; or go on with a calibration."""
+    from ablc.cli.calibrate import CalibrateOptions, calibrate_command
 
-    _do(calibrate_command, spec, recipe, batches, steps, lr, seed, out, set_ or [])
+    _do(calibrate_command, spec, resume, CalibrateOptions(recipe, batches, steps, lr, seed, out, set_ or []))
 
 
 @app.callback(invoke_without_command=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from math import exp
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,77 +28,99 @@ from ablc.recipes import load_recipe, make_recipe, parse_setting
 from ablc.spec import Spec
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
     from ablc.patching import PairError
     from ablc.spec.recipe import Recipe
-    from ablc.train.calibrate import Outcome
+    from ablc.train.calibrate import Outcome, Pair
     from ablc.train.fitting import Fit, Fitted
+    from ablc.train.record import Record
+    from ablc.train.work import Work
 
+INTERRUPTED = 130
+DATA = "local"  # the recipe whose data is used where none is named
+_RESUME = "ablc calibrate --resume"
 # A calibration compares with the base as it is: its whole width, its weights, in full precision.
 ALWAYS = {"scale": "full", "weights": "pretrained", "precision": "fp32"}
 
 
-def calibrate_command(
-    path: str,
-    recipe: str | None,
-    batches: int,
-    steps: int,
-    lr: float,
-    seed: int | None,
-    out: Path | None,
-    settings: list[str],
-) -> int:
-    """Compile, load teacher and student, fit block after block, and say what came of it."""
+@dataclass(frozen=True)
+class CalibrateOptions:
+    """The flags of `ablc calibrate`."""
+
+    recipe: str | None = None
+    batches: int | None = None
+    steps: int | None = None
+    lr: float | None = None
+    seed: int | None = None
+    out: Path | None = None
+    settings: list[str] = field(default_factory=list)
+
+    def said(self) -> dict[str, Any]:
+        """How blocks are fitted, as far as the flags say."""
+        flags = {"batches": self.batches, "steps": self.steps, "lr": self.lr}
+        return {key: value for key, value in flags.items() if value is not None}
+
+
+def calibrate_command(path: str | None, resume: Path | None, options: CalibrateOptions) -> int:
+    """Begin a calibration, or go on with one: load teacher and student, fit block after block, and say what came of
+    it."""
     gc.enable()
-    spec = one_spec(path)
-    if spec is None:
+    if (fault := _contradiction(path, resume, options)) is not None:
+        print_fault(fault)
         return INVALID
-    said = dict(parse_setting(text) for text in settings)
-    said |= {} if seed is None else {"seed": seed}
+    spec = one_spec(path) if path is not None else None
+    if path is not None and spec is None:
+        return INVALID
+    signal.signal(signal.SIGTERM, _interrupt)
+    if spec is not None:
+        return _begin(spec, _recipe(spec, options), options)
+    assert resume is not None
+    return _answered(lambda: _go_on(resume), resume)
+
+
+def _contradiction(path: str | None, resume: Path | None, options: CalibrateOptions) -> Fault | None:
+    if path is None and resume is None:
+        help = "name a file: ablc calibrate specs/18.abl; or a calibration: --resume DIR"
+        return Fault("no-spec", "no spec is given", help=help)
+    if resume is not None and (path is not None or options != CalibrateOptions()):
+        help = "take away the spec and the flags, or begin a new calibration without --resume"
+        return Fault("bad-option", "a calibration that goes on keeps the spec and the flags it began with", help=help)
+    return None
+
+
+def _recipe(spec: Spec, options: CalibrateOptions) -> Recipe:
+    """The recipe's data, cut in its blocks; without one, local texts in the base's own tokens. Pairs start as `svd`
+    unless a setting says otherwise. Raises SpecError."""
+    said = dict(parse_setting(text) for text in options.settings)
+    said |= {} if options.seed is None else {"seed": options.seed}
     spoiled = [key for key in ALWAYS if key in said and said[key] != ALWAYS[key]]
     if spoiled:
         message = f"a calibration needs train.{spoiled[0]} = {ALWAYS[spoiled[0]]}"
         raise SpecError([Fault("bad-setting", message, help="leave the setting out")])
-    return _calibrate(spec, recipe or "local", _recipe(recipe, spec, said), (batches, steps, lr), out)
+    own = {"tokenizer": "base"} if options.recipe is None else {}
+    return make_recipe(load_recipe(options.recipe or DATA), own, spec.train, {"init": "svd"}, said, ALWAYS)
 
 
-def _recipe(name: str | None, spec: Spec, said: dict[str, Any]) -> Recipe:
-    """The recipe's data, cut in its blocks; without one, local texts in the base's own tokens. Pairs start as `svd`
-    unless a setting says otherwise."""
-    own = {"tokenizer": "base"} if name is None else {}
-    return make_recipe(load_recipe(name or "local"), own, spec.train, {"init": "svd"}, said, ALWAYS)
-
-
-def _calibrate(spec: Spec, name: str, recipe: Recipe, how: tuple[int, int, float], out: Path | None) -> int:
+def _begin(spec: Spec, recipe: Recipe, options: CalibrateOptions) -> int:
     say("loading torch and transformers …")
     from ablc.train.record import check_new, claim_folder, leave
 
-    signal.signal(signal.SIGTERM, _interrupt)
-    folder = out or Path()
+    name = options.recipe or DATA
+    if options.out is not None:
+        check_new(options.out)
+    folder = options.out or claim_folder(spec.full_name, f"calibrated-{Path(name).stem}", recipe.seed)
     try:
-        if out is not None:
-            check_new(out)
-        else:
-            folder = claim_folder(spec.full_name, f"calibrated-{Path(name).stem}", recipe.seed)
-        return _work(spec, name, recipe, how, folder)
-    except KeyboardInterrupt:
-        kept = f"; the blocks that were done are in {folder}" if (folder / "model.safetensors").exists() else ""
-        say(f"interrupted{kept}")
-        return 130
-    except (MemoryError, OSError, RuntimeError) as error:
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        help = "if memory ran out: fewer --batches, or a smaller train.batch_size"
-        print_fault(Fault("calibration-failed", text, help=help))
-        return FINDINGS
+        return _answered(lambda: _new(spec, name, recipe, options, folder), folder)
     finally:
         leave(folder)
 
 
-def _work(spec: Spec, name: str, recipe: Recipe, how: tuple[int, int, float], folder: Path) -> int:
+def _new(spec: Spec, name: str, recipe: Recipe, options: CalibrateOptions, folder: Path) -> int:
     from ablc.api import plan as plan_of
+    from ablc.cli.progress import tokenising
     from ablc.patching import weights_source
-    from ablc.train.calibrate import execute, fittable, load
+    from ablc.train.calibrate import begin, fittable, load
     from ablc.train.environment import pick_device
     from ablc.train.fitting import Fit
     from ablc.train.work import prepare
@@ -110,13 +133,59 @@ def _work(spec: Spec, name: str, recipe: Recipe, how: tuple[int, int, float], fo
         return INVALID
     # Named by where it lies, so that its tokenizer and its weights are found from wherever this runs.
     spec = spec.model_copy(update={"model": weights_source(spec)})
-    prepared = prepare(spec, recipe, name, Workers(pick_device()))
-    pair, fit = load(prepared.work), Fit(*how, seed=recipe.seed)
+    with tokenising() as progress:
+        prepared = prepare(spec, recipe, name, Workers(pick_device()), progress)
+    pair, fit = load(prepared.work), Fit(**options.said(), seed=recipe.seed)
     _show_start(spec, recipe, fit, len(pair.places), len(places), pair.errors)
-    with _watch(len(pair.places)) as view:
-        record, outcome = execute(prepared, pair, fit, folder, view)
-    _show_results(outcome, record.facts["seconds"], folder)
+    return _fit(prepared.work, pair, fit, lambda: begin(prepared, pair, fit, folder))
+
+
+def _go_on(folder: Path) -> int:
+    say("loading torch and transformers …")
+    from ablc.cli.progress import tokenising
+    from ablc.train.calibrate import fit_of, load
+    from ablc.train.environment import environment, pick_device
+    from ablc.train.record import Record, check_kind, read_facts
+    from ablc.train.work import work_of
+    from ablc.train.workers import Workers
+
+    facts = read_facts(folder)
+    check_kind(folder, facts, calibration=True)
+    if facts["status"] == "finished" and (folder / "model.safetensors").exists():
+        say(f"the calibration in {folder} is finished: there is nothing to go on with")
+        return CLEAN
+    say(f"goes on with {facts['name']} in {folder}")
+    fit, workers = fit_of(folder, facts), Workers(pick_device())
+    with tokenising() as progress:
+        work = work_of(folder, facts, workers, progress)
+    return _fit(work, load(work), fit, lambda: Record.reopen(folder, environment(workers.device)))
+
+
+def _fit(work: Work, pair: Pair, fit: Fit, opened: Callable[[], Record]) -> int:
+    from ablc.train.calibrate import execute
+
+    with _watch() as view:
+        record = opened()
+        outcome = execute(work, pair, fit, record, view)
+    _show_results(outcome, record.facts["seconds"], record.folder)
     return CLEAN
+
+
+def _answered(command: Callable[[], int], folder: Path) -> int:
+    """The exit code of a command whose record is in a folder, and what to do where it was cut off."""
+    try:
+        return command()
+    except KeyboardInterrupt:
+        there = (folder / "run.json").exists()
+        say(f"interrupted; go on with: {_RESUME} {folder}" if there else "interrupted before the first block")
+        return INTERRUPTED
+    except (MemoryError, OSError, RuntimeError) as error:
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        help = "if memory ran out: fewer --batches, or a smaller train.batch_size"
+        if (folder / "run.json").exists():
+            help += f"; what was done can be gone on with: {_RESUME} {folder}"
+        print_fault(Fault("calibration-failed", text, help=help))
+        return FINDINGS
 
 
 def _interrupt(signum: int, frame: object) -> None:
@@ -129,9 +198,15 @@ def _interrupt(signum: int, frame: object) -> None:
 class _View:
     """A line for every block, above a bar on a terminal."""
 
-    def __init__(self, progress: Progress | None, blocks: int) -> None:
+    def __init__(self, progress: Progress | None) -> None:
         self._progress = progress
-        self._task = progress.add_task("", total=blocks) if progress else None
+        self._task: TaskID | None = None
+
+    def begin(self, done: int, blocks: int) -> None:
+        if done:
+            self.tell(f"goes on after block {done} of {blocks}")
+        if self._progress is not None:
+            self._task = self._progress.add_task("", total=blocks, completed=done)
 
     def block(self, fitted: Fitted, number: int, blocks: int) -> None:
         self.tell(f"{number:>{len(str(blocks))}}/{blocks}  {fitted.path}  {_change(fitted)}")
@@ -146,14 +221,14 @@ class _View:
 
 
 @contextmanager
-def _watch(blocks: int) -> Iterator[_View]:
+def _watch() -> Iterator[_View]:
     if not is_terminal():
-        yield _View(None, blocks)
+        yield _View(None)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     with Progress(MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(), console=terminal()) as progress:
-        yield _View(progress, blocks)
+        yield _View(progress)
 
 
 def _change(fitted: Fitted) -> str:

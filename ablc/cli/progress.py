@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ablc.cli.output import is_terminal, say, terminal
+from ablc.cli.summary import duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -55,22 +56,53 @@ class LiveView:
         self._progress.console.print(message, style="yellow")
 
 
+class _TokenisingBar:
+    """A bar for the part in hand, which has an end and a time left where it is known how much the part is."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._part = progress, ""
+        self._task = progress.add_task("loading the data …", total=None)
+
+    def tell(self, part: str, size: int, share: float | None) -> None:
+        if part != self._part:
+            self._progress.remove_task(self._task)
+            self._part, self._task = part, self._progress.add_task("", total=None if share is None else 1.0)
+        self._progress.update(self._task, description=_tokenised(part, size), completed=share or 0.0)
+
+
+class _TokenisingLines:
+    """A line every ten seconds, so that a log stays short."""
+
+    def __init__(self) -> None:
+        self._part, self._said = "", time.monotonic()
+        self._first = (0.0, 0.0)  # when the part in hand was first heard of, and how far it was then
+
+    def tell(self, part: str, size: int, share: float | None) -> None:
+        now = time.monotonic()
+        if part != self._part:
+            self._part, self._first = part, (now, share or 0.0)
+        if now - self._said > 10:
+            self._said = now
+            say(_tokenised(part, size) + ("" if share is None else self._left(now, share)))
+
+    def _left(self, now: float, share: float) -> str:
+        began, before = self._first
+        if share <= before:
+            return f" ({share:.0%})"
+        return f" ({share:.0%}, about {duration((now - began) / (share - before) * (1 - share))} left)"
+
+
 @contextmanager
-def tokenising() -> Iterator[Callable[[str, int], None]]:
-    """Shows how far tokenising is: on one line of a terminal, elsewhere in a line every ten seconds."""
-    if is_terminal():
-        console = terminal()
-        with console.status("loading the data …") as status:
-            yield lambda part, size: status.update(_tokenised(part, size))
+def tokenising() -> Iterator[Callable[[str, int, float | None], None]]:
+    """Shows how far tokenising is, of each part: on one line of a terminal, elsewhere in a line every ten seconds."""
+    if not is_terminal():
+        yield _TokenisingLines().tell
         return
-    last = [time.monotonic()]
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    def tell(part: str, size: int) -> None:
-        if time.monotonic() - last[0] > 10:
-            last[0] = time.monotonic()
-            say(_tokenised(part, size))
-
-    yield tell
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=terminal(), transient=True) as progress:
+        yield _TokenisingBar(progress).tell
 
 
 def _tokenised(part: str, size: int) -> str:

@@ -146,11 +146,12 @@ def _claimed(spec: Spec, recipe: str, seed: int, team: Workers) -> Path:
 
 def _go_on(folder: Path, options: RunOptions, team: Workers) -> int:
     from ablc.cli.progress import tokenising
-    from ablc.train.record import read_facts
+    from ablc.train.record import check_kind, read_facts
     from ablc.train.runner import reopen
     from ablc.train.work import work_of
 
     facts = read_facts(folder)
+    check_kind(folder, facts, calibration=False)
     if facts["status"] == "finished" and (folder / "model.safetensors").exists():
         say(f"the run in {folder} is finished: there is nothing to go on with")
         return CLEAN

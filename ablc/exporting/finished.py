@@ -18,6 +18,7 @@ from ablc.faults import UserError
 from ablc.patching.patch import shapes_of
 from ablc.planning import Plan
 from ablc.train.corpus import DataError, builtin_corpus
+from ablc.train.record import resuming
 from ablc.train.tokenizer import find_encoder, hub_tokenizer
 
 Weights = dict[str, torch.Tensor]
@@ -105,7 +106,7 @@ def read(folder: Path) -> Finished:
         raise ExportError(f"the record in {folder} can't be read: {error!r}") from error
     if not (folder / "model.safetensors").is_file():
         message = f"{folder} has no model.safetensors: the run is {status}"
-        raise ExportError(message, f"they are written when it finishes: go on with it, ablc run --resume {folder}")
+        raise ExportError(message, f"they are written when it finishes: go on with it, {resuming(folder, facts)}")
     return run
 
 

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -25,7 +25,14 @@ __all__ = ["Baselines", "Data", "DataError", "load_data", "reachable"]
 
 # Part of every key: raise it where the same texts and tokenizer would give other files.
 LAYOUT = 1
-Progress = Callable[[Part, int], None]
+PIECE = 1 << 20  # characters between two words about how far tokenising is
+
+# Of which part, how many bytes are tokenised, and what share of it that is where that is known.
+Progress = Callable[[Part, int, float | None], None]
+
+
+def quiet(part: Part, size: int, share: float | None) -> None:
+    """Tells nobody how far tokenising is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +94,7 @@ def load_data(
     eval_blocks: int | None,
     documents: bool = False,
     streaming: bool = False,
-    progress: Progress = lambda part, size: None,
+    progress: Progress = quiet,
 ) -> Data:
     """The data of a recipe: texts, tokens, blocks; from the cache where the same texts were tokenised before.
 
@@ -102,7 +109,8 @@ def load_data(
         eval_blocks: how many validation blocks are kept, evenly spaced; None, or more than there are, keeps all.
         documents: whether the documents of a block are to be told apart.
         streaming: read a hub data set while it is tokenised, without a copy in the cache of data sets.
-        progress: is told, while texts are tokenised, of which part, and how many bytes of it are done.
+        progress: is told, while texts are tokenised, of which part, how many bytes of it are done, and what share of it
+            that is, None where nobody knows.
 
     The built-in corpus has `<|endoftext|>` after each document; texts of a data set follow each other at once, unless
     they are wanted as `documents`.
@@ -178,17 +186,30 @@ def _streams(folder: Path, texts: Texts, encoder: Encoder, progress: Progress) -
 
 
 def _encode(texts: Texts, part: Part, encoder: Encoder, progress: Progress) -> Stream:
-    digest, size, rows = hashlib.sha256(), 0, []
-    for batch in texts.read(part):
+    opened = texts.open(part)
+    digest, size, count, rows = hashlib.sha256(), 0, 0, []
+    for batch in _pieces(opened.batches):
         for text in batch:
             data = text.encode()
             size += len(data)
             # The length too, since the same characters cut elsewhere are other tokens.
             digest.update(len(data).to_bytes(8, "little") + data)
         rows.append(encoder.encode(batch, separated=texts.separated))
-        progress(part, size)
+        count += len(batch)
+        progress(part, size, opened.extent.share(size, count))
     tokens = np.concatenate(rows) if rows else np.zeros(0, encoder.dtype)
     return Stream(tokens, size, digest.hexdigest())
+
+
+def _pieces(batches: Iterable[list[str]]) -> Iterator[list[str]]:
+    """The same texts in lists of no more than about `PIECE` characters, or of one text that has more."""
+    for batch in batches:
+        start, size = 0, 0
+        for end, text in enumerate(batch, 1):
+            size += len(text)
+            if size >= PIECE or end == len(batch):
+                yield batch[start:end]
+                start, size = end, 0
 
 
 def _write(folder: Path, streams: Streams) -> None:

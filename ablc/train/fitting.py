@@ -69,14 +69,17 @@ def can_be_fitted(one: Replaced) -> bool:
     return isinstance(one.after, Chain)
 
 
-def calibrate(teacher: Any, student: Any, places: list[Replaced], texts: Texts, fit: Fit) -> Iterator[Fitted]:
-    """Fit the student's new modules; each is yielded when it is done.
+def calibrate(
+    teacher: Any, student: Any, places: list[Replaced], texts: Texts, fit: Fit, done: int = 0
+) -> Iterator[Fitted]:
+    """Fit the student's new modules, all but the first ones that are `done`; each is yielded when it is fitted.
 
-    The last eighth of all positions is kept for measuring. A fit that doesn't make its error smaller there is taken
-    back, and so is one that is interrupted: the student is always as the rows so far say.
+    What a fit makes of a module follows from the weights so far, the texts and the seed: nothing else is needed to go
+    on. The last eighth of all positions is kept for measuring. A fit that doesn't make its error smaller there is taken
+    back, and so is one that is interrupted.
     """
     teacher.eval(), student.eval()
-    for one in in_order(teacher, places):
+    for one in in_order(teacher, places)[done:]:
         new = student.get_submodule(one.path)
         note = "" if can_be_fitted(one) else REMOVED
         if not note and not any(parameter.requires_grad for parameter in new.parameters()):

@@ -155,12 +155,24 @@ def _files_of(spec: Spec) -> dict[str, str]:
 def check_new(folder: Path) -> None:
     """Raise RecordError where it can be seen before training that no run can be written there."""
     if (folder / "run.json").exists():
-        help = f"go on with it: ablc run --resume {folder}; or name another directory with --out"
+        help = f"go on with it: {resuming(folder, _read_json(folder / 'run.json'))}; or name another with --out"
         raise RecordError(f"{folder} holds a run already", help)
     there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         reason = "no permission to write" if there.is_dir() else "not a directory"
         raise RecordError(f"{folder} can't be written: {there}: {reason}", "name another with --out")
+
+
+def resuming(folder: Path, facts: Mapping[str, Any]) -> str:
+    """The command that goes on with a run or a calibration."""
+    return f"ablc {'calibrate' if 'calibration' in facts else 'run'} --resume {folder}"
+
+
+def check_kind(folder: Path, facts: Mapping[str, Any], *, calibration: bool) -> None:
+    """Raise RecordError where another command than the one that was given goes on with it."""
+    if ("calibration" in facts) != calibration:
+        kind = "a run, and no calibration" if calibration else "a calibration"
+        raise RecordError(f"{folder} holds {kind}", f"go on with it: {resuming(folder, facts)}")
 
 
 def leave(folder: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +21,27 @@ WAY_OUT = 'take `train.data = "stdlib"`, or a folder with train.txt and validati
 
 
 @dataclass(frozen=True, slots=True)
+class Extent:
+    """How much a part is, in UTF-8 bytes or in rows; nothing where that isn't known before it is read."""
+
+    bytes: int | None = None
+    rows: int | None = None
+
+    def share(self, bytes: int, rows: int) -> float | None:
+        """What part of it the first so many bytes, or rows, are."""
+        done, whole = (rows, self.rows) if self.bytes is None else (bytes, self.bytes)
+        return min(1.0, done / whole) if whole else None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A part that is being read: its texts, a list at a time, always in the same order."""
+
+    batches: Iterator[list[str]]
+    extent: Extent
+
+
+@dataclass(frozen=True, slots=True)
 class Texts:
     """Texts in two parts, not read yet.
 
@@ -26,18 +49,20 @@ class Texts:
         key: names the content; equal keys mean equal texts on this machine.
         about: what a record says of them; has `hash` where that is known without reading.
         separated: whether an end-of-text token follows each text (documents) or not (lines of one long text).
-        read: the texts of a part, a list at a time, always in the same order.
+        open: begins to read a part.
     """
 
     key: str
     about: Mapping[str, Any]
     separated: bool
-    read: Callable[[Part], Iterator[list[str]]]
+    open: Callable[[Part], Opened]
 
 
 def builtin_texts(corpus: Corpus) -> Texts:
+    known = corpus.manifest
     documents = {"train": corpus.train, "validation": corpus.validation}
-    return Texts(corpus.manifest.hash, corpus.manifest.to_dict(), True, lambda part: _chunks(documents[part]))
+    extents = {"train": Extent(bytes=known.train_bytes), "validation": Extent(bytes=known.validation_bytes)}
+    return Texts(known.hash, known.to_dict(), True, lambda part: Opened(_chunks(documents[part]), extents[part]))
 
 
 def dataset_texts(recipe_data: str, streaming: bool = False, documents: bool = False) -> Texts:
@@ -87,7 +112,7 @@ def _local_texts(name: str, documents: bool) -> Texts:
     content = [(one.relative_to(path).as_posix(), _file_hash(one)) for one in files]
     key = hashlib.sha256(json.dumps([content, documents]).encode()).hexdigest()
     parts = _FileParts(path) if path.is_file() else _FolderParts(path, documents)
-    return Texts(key, {"name": name}, False, lambda part: _rows(parts.load(part), name))
+    return Texts(key, {"name": name}, False, lambda part: Opened(_rows(parts.load(part), name), parts.extent(part)))
 
 
 _KINDS = {".txt": "text", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
@@ -101,8 +126,20 @@ class _FolderParts:
     documents: bool
 
     def load(self, part: Part) -> Any:
+        return _load(str(self.path), None, streaming=True, **self._options)[part]
+
+    def extent(self, part: Part) -> Extent:
+        import datasets
+
+        with contextlib.suppress(Exception):  # reading the part will say what is wrong with it
+            builder = datasets.load_dataset_builder(str(self.path), **self._options)
+            return _extent_of([Path(file) for file in builder.config.data_files[part]])
+        return Extent()
+
+    @cached_property
+    def _options(self) -> dict[str, Any]:
         named = [one for one in self.path.rglob("*.txt") if one.stem.split("-")[0] in _PART_NAMES]
-        return _load(str(self.path), None, streaming=True, **_text_options(bool(named), self.documents))[part]
+        return _text_options(bool(named), self.documents)
 
 
 @dataclass(frozen=True)
@@ -112,12 +149,25 @@ class _FileParts:
     path: Path
 
     def load(self, part: Part) -> Any:
+        kept = self._count - self._held_out
+        return self._all.take(kept) if part == "train" else self._all.skip(kept)
+
+    def extent(self, part: Part) -> Extent:
+        return Extent(rows=self._count - self._held_out if part == "train" else self._held_out)
+
+    @cached_property
+    def _all(self) -> Any:
         kind = _KINDS[self.path.suffix]
         options = _text_options(kind == "text", documents=False)
-        rows = _load(kind, None, parts=("train",), data_files=str(self.path), streaming=True, **options)["train"]
-        count = sum(len(some) for some in _rows(rows, str(self.path)))
-        held_out = max(1, count // 20)
-        return rows.take(count - held_out) if part == "train" else rows.skip(count - held_out)
+        return _load(kind, None, parts=("train",), data_files=str(self.path), streaming=True, **options)["train"]
+
+    @cached_property
+    def _count(self) -> int:
+        return sum(len(some) for some in _rows(self._all, str(self.path)))
+
+    @property
+    def _held_out(self) -> int:
+        return max(1, self._count // 20)
 
 
 _PART_NAMES = ("train", "training", "validation", "valid", "dev", "val")
@@ -128,6 +178,26 @@ def _text_options(is_text: bool, documents: bool) -> dict[str, Any]:
     if not is_text:
         return {}
     return {"sample_by": "document"} if documents else {"keep_linebreaks": True}
+
+
+def _extent_of(files: list[Path]) -> Extent:
+    """Text is as long as its files; the texts in other files are shorter than these, but their rows can be counted."""
+    kinds = {file.suffix for file in files}
+    if kinds == {".txt"}:
+        return Extent(bytes=sum(file.stat().st_size for file in files))
+    if kinds == {".jsonl"}:
+        return Extent(rows=sum(map(_lines, files)))
+    if kinds == {".parquet"}:
+        from pyarrow.parquet import read_metadata  # type: ignore[import-untyped]
+
+        return Extent(rows=sum(read_metadata(file).num_rows for file in files))
+    return Extent()
+
+
+def _lines(path: Path) -> int:
+    """How many lines a file has; far quicker than to tokenise it."""
+    with path.open("rb") as file:
+        return sum(1 for _ in file)
 
 
 def _hub_texts(recipe_data: str) -> Texts:
@@ -141,7 +211,11 @@ def _hub_texts(recipe_data: str) -> Texts:
         "revision": _revision(found["train"]),
     }
     key = hashlib.sha256(json.dumps(about).encode()).hexdigest()
-    return Texts(key, about, False, lambda part: _rows(found[part], recipe_data))
+
+    def open(part: Part) -> Opened:
+        return Opened(_rows(found[part], recipe_data), Extent(rows=found[part].num_rows))
+
+    return Texts(key, about, False, open)
 
 
 def _streamed_texts(recipe_data: str) -> Texts:
@@ -152,10 +226,12 @@ def _streamed_texts(recipe_data: str) -> Texts:
     about = {"name": recipe_data, "dataset": name, "config": config or None, "revision": revision}
     key = hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
-    def read(part: Part) -> Iterator[list[str]]:
-        return _rows(_load(name, config or None, streaming=True, revision=revision)[part], recipe_data)
+    def open(part: Part) -> Opened:
+        found = _load(name, config or None, streaming=True, revision=revision)[part]
+        said = (found.info.splits or {}).get(part)  # by whoever made the set, if at all
+        return Opened(_rows(found, recipe_data), Extent(rows=said.num_examples if said else None))
 
-    return Texts(key, about, False, read)
+    return Texts(key, about, False, open)
 
 
 def _load_online(name: str, config: str) -> Mapping[str, Any]:

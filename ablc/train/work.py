@@ -25,7 +25,7 @@ from ablc.planning import Plan
 from ablc.spec import Spec
 from ablc.spec.proxy import ScaleError, factor_of, scaled
 from ablc.spec.recipe import Recipe
-from ablc.train.data import Data, DataError, Progress, load_data
+from ablc.train.data import Data, DataError, Progress, load_data, quiet
 from ablc.train.loop import Job, accumulate, blocks_of, evaluate, make_optimizer
 from ablc.train.loss import NextTokenLoss
 from ablc.train.record import RecordError, read_plan
@@ -69,9 +69,7 @@ class Prepared:
 # --- plan and data ---------------------------------------------------------------------------------------------------
 
 
-def prepare(
-    spec: Spec, recipe: Recipe, recipe_name: str, workers: Workers, progress: Progress = lambda part, size: None
-) -> Prepared:
+def prepare(spec: Spec, recipe: Recipe, recipe_name: str, workers: Workers, progress: Progress = quiet) -> Prepared:
     """Scale, plan, and load the data. Raises SpecError, ScaleError, CheckpointError or DataError before anything is
     trained."""
     full = plan_of(spec)
@@ -166,13 +164,9 @@ def facts_of(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def work_of(
-    folder: Path, facts: Mapping[str, Any], workers: Workers, progress: Progress = lambda part, size: None
-) -> Work:
+def work_of(folder: Path, facts: Mapping[str, Any], workers: Workers, progress: Progress = quiet) -> Work:
     """The work of a run that was begun, from its record. Raises RecordError where its data isn't what it was, DataError
     where it can't be had."""
-    if "calibration" in facts:
-        raise RecordError(f"{folder} holds a calibration, which can't be gone on with", "calibrate the spec again")
     try:
         recipe = Recipe.model_validate(facts["settings"])
     except ValidationError as error:
@@ -213,18 +207,18 @@ def assemble(work: Work, report_init: bool = False) -> Trainee:
     # In bf16 the weights alone: rotary frequencies rounded so would turn by another angle with each position.
     dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
     model = unfilled(work.plan, dtype=dtype)
-    loss = NextTokenLoss(model, work.data.separator)
-    if recipe.parallel == "fsdp" and workers.size > 1:
-        shard(loss, model)
-    errors = start(
-        model, work.plan, work.weights, seed=recipe.seed, init=recipe.init, device=workers.device, report=report_init
-    )
     if recipe.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     unread = {weight.name for _, weight in planned_weights(work.plan.blueprint) if not weight.read}
     for name, parameter in model.named_parameters():
         if name in unread:  # no gradient ever reaches it: an optimizer would only decay it, and DDP wait for it
             parameter.requires_grad_(False)
+    loss = NextTokenLoss(model, work.data.separator)
+    if recipe.parallel == "fsdp" and workers.size > 1:
+        shard(loss, model)
+    errors = start(
+        model, work.plan, work.weights, seed=recipe.seed, init=recipe.init, device=workers.device, report=report_init
+    )
     if recipe.compile:
         for layer in layers_of(model):  # one at a time: layers that are alike share what is compiled
             layer.compile(dynamic=False)

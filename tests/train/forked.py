@@ -3,6 +3,7 @@ that each is there in a tenth of a second."""
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import resource
@@ -10,16 +11,27 @@ import sys
 from collections.abc import Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
-    ["ablc.cli.run", "ablc.cli.summary", "ablc.cli.progress", "ablc.train.runner", "ablc.train.work"]
+    [f"ablc.cli.{name}" for name in ("run", "summary", "progress", "calibrate")]
+    + [f"ablc.train.{name}" for name in ("runner", "work", "calibrate")]
 )
 
 
-def start(arguments: list[str], folder: Path, environment: Mapping[str, str], largest_file: int = 0) -> BaseProcess:
-    """`ablc ARGUMENTS` in a folder, its output in `output.txt` there; no file may grow beyond `largest_file` bytes."""
-    process = _context.Process(target=_ablc, args=(arguments, folder, dict(environment), largest_file))
+def start(
+    arguments: list[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    largest_file: int = 0,
+    settings: Mapping[str, Any] | None = None,
+) -> BaseProcess:
+    """`ablc ARGUMENTS` in a folder, its output in `output.txt` there; no file may grow beyond `largest_file` bytes.
+    `settings` are values for constants of modules, `package.module:NAME`."""
+    process = _context.Process(
+        target=_ablc, args=(arguments, folder, dict(environment), largest_file, dict(settings or {}))
+    )
     process.start()
     return process
 
@@ -30,7 +42,16 @@ def finish(process: BaseProcess, folder: Path, timeout: float = 120) -> tuple[in
     return process.exitcode, (folder / "output.txt").read_text()
 
 
-def _ablc(arguments: list[str], folder: Path, environment: Mapping[str, str], largest_file: int) -> None:
+def _ablc(
+    arguments: list[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    largest_file: int,
+    settings: Mapping[str, Any],
+) -> None:
+    for place, value in settings.items():
+        module, _, name = place.partition(":")
+        setattr(importlib.import_module(module), name, value)
     os.chdir(folder)
     os.environ.update(environment)
     sys.argv = ["ablc", *arguments]

@@ -1,84 +1,32 @@
-"""`ablc calibrate` as a user meets it: what it records, what Ctrl-C leaves, and what it refuses before it begins."""
+"""`ablc calibrate` as a user meets it: what it records, and what it refuses before it begins."""
 
 from __future__ import annotations
 
 import json
-import os
-import random
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from based import SPEC
 from safetensors.torch import load_file
-from tokenizers import Tokenizer, models, pre_tokenizers
+from typer.testing import CliRunner
 
 import ablc
-from ablc.cli.calibrate import calibrate_command
+from ablc.cli import progress
+from ablc.cli.app import app
+from ablc.cli.calibrate import CalibrateOptions, calibrate_command
 from ablc.cli.output import answer
 from ablc.patching import start_from
 from ablc.patching.patch import shapes_of
 from ablc.planning import Plan
-from ablc.train import fitting
-from ablc.train.fitting import REMOVED
+from ablc.train.fitting import REMOVED, Fit
 
 torch.set_num_threads(1)
-ROOT = Path(__file__).parents[2]
-WORDS = [f"w{number}" for number in range(80)]
-BASE = (
-    'model = "EleutherAI/pythia-14m"(hidden_size = 32, num_attention_heads = 4, intermediate_size = 64, '
-    "vocab_size = 81, num_hidden_layers = 3)\nmlp = full"
-)
-SPEC = """\
-name = "small"
-model = "./base"
-mlp[0] = none
-attention.qkv[1:] = lora(8)
-mlp[1] = lora_mlp(6)
-mlp[2] = nonlinear_lora(16)
-train.data = "./texts"
-train.block_size = 16
-train.batch_size = 8
-train.eval_blocks = 40
-"""
 Run = Callable[..., int]
-
-
-def text(lines: int, seed: int) -> str:
-    """Lines of words in which the next one mostly follows from the last two, and some words are frequent."""
-    rng, said, last = random.Random(seed), [], (0, 1)
-    for _ in range(lines * 10):
-        follows = (last[0] + 2 * last[1] + 1) % 20
-        last = (last[1], follows if rng.random() < 0.8 else int(80 * rng.random() ** 3))
-        said.append(WORDS[last[1]])
-    return "\n".join(" ".join(said[start : start + 10]) for start in range(0, len(said), 10)) + "\n"
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with texts, a base that was trained on them for a moment, and specs on it."""
-    folder = tmp_path_factory.mktemp("place")
-    (folder / "texts").mkdir()
-    for part, lines in (("train", 600), ("validation", 100)):
-        (folder / "texts" / f"{part}.txt").write_text(text(lines, lines))
-    tokenizer = Tokenizer(models.WordLevel({"?": 0, **{word: i + 1 for i, word in enumerate(WORDS)}}, unk_token="?"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    base = ablc.build(ablc.plan(ablc.loads(BASE)), seed=1)
-    ids = torch.tensor(tokenizer.encode(text(8000, 1)).ids).reshape(-1, 20)
-    optimizer = torch.optim.AdamW(base.parameters(), lr=5e-3)
-    for some in ids.split(32):
-        base(some, labels=some).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    base.save_pretrained(folder / "base")
-    tokenizer.save(str(folder / "base" / "tokenizer.json"))
-    (folder / "base" / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
-    (folder / "small.abl").write_text(SPEC)
-    return folder
 
 
 @pytest.fixture
@@ -89,8 +37,8 @@ def run(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     handler = signal.getsignal(signal.SIGTERM)
 
     def started(path: str = "small.abl", **flags: Any) -> int:
-        defaults = {"recipe": None, "batches": 24, "steps": 60, "lr": 3e-3, "seed": None, "out": tmp_path / "out"}
-        return answer(lambda: calibrate_command(path, **{**defaults, "settings": [], **flags}))
+        known = {"batches": 24, "steps": 60, "lr": 3e-3, "out": tmp_path / "out"}
+        return answer(lambda: calibrate_command(path, None, CalibrateOptions(**{**known, **flags})))
 
     yield started
     signal.signal(signal.SIGTERM, handler)
@@ -148,30 +96,27 @@ def test_two_of_one_seed_are_equal_and_it_can_be_run_from_anywhere(
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_ctrl_c_keeps_what_was_done(
-    run: Run, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(out=tmp_path / "whole") == 0
-    calls, real = [0], fitting.error_of
+def test_how_far_tokenising_is_can_be_seen(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, int, float | None]] = []
 
-    def measured(*args: Any) -> float:
-        calls[0] += 1
-        if calls[0] == 6:  # before and after of two blocks, and before of a third
-            raise KeyboardInterrupt
-        return real(*args)
+    @contextmanager
+    def watched() -> Iterator[Callable[..., None]]:
+        yield lambda *word: told.append(word)
 
-    monkeypatch.setattr(fitting, "error_of", measured)
-    assert run() == 130
-    said = read(tmp_path / "out" / "run.json")
-    assert said["status"] == "interrupted" and said["final"] is None
-    whole = read(tmp_path / "whole" / "run.json")["calibration"]["blocks"]
-    assert said["calibration"]["blocks"] == whole[:3]
-    done = tuple(f"{block['path']}." for block in whole[1:3])
-    start, _ = start_from(ablc.plan(ablc.load(place / "small.abl")), place / "base", init="svd")
-    weights, final = (load_file(tmp_path / name / "model.safetensors") for name in ("out", "whole"))
-    for name, value in start.named_parameters():
-        assert torch.equal(weights[name], final[name] if name.startswith(done) else value), name
-    assert "the blocks that were done are in" in capsys.readouterr().out
+    monkeypatch.setattr(progress, "tokenising", watched)
+    monkeypatch.setenv("ABLC_CACHE", str(tmp_path / "one"))
+    assert run(batches=1, steps=1) == 0
+    assert [(part, share) for part, _, share in told] == [("train", 1.0), ("validation", 1.0)]
+    (tmp_path / "out" / "model.safetensors").unlink()
+    monkeypatch.setenv("ABLC_CACHE", str(tmp_path / "two"))
+    assert answer(lambda: calibrate_command(None, tmp_path / "out", CalibrateOptions())) == 0
+    assert len(told) == 4
+
+
+def test_its_help_says_what_the_flags_are_otherwise() -> None:
+    said = " ".join(CliRunner().invoke(app, ["calibrate", "--help"]).stdout.split())
+    assert f"fitted on: {Fit.batches} " in said and f"inside: {Fit.steps} " in said
+    assert float(said.split("learning rate: ")[1].split()[0]) == Fit.lr
 
 
 def test_what_is_refused(run: Run, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -209,19 +154,3 @@ def test_another_tokenizer_than_the_bases_own_is_told(
 ) -> None:
     assert run(batches=1, steps=1, settings=[f"train.tokenizer={json.dumps(str(place / 'base'))}"]) == 0
     assert "warning[other-tokenizer]" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_a_real_interrupt(place: Path, tmp_path: Path) -> None:
-    arguments = ["small.abl", "--out", str(tmp_path / "out"), "--steps", "100000"]
-    surroundings = {**os.environ, "PYTHONUNBUFFERED": "1", "ABLC_CACHE": str(place / "cache"), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "ablc", "calibrate", *arguments]
-    with subprocess.Popen(command, cwd=place, env=surroundings, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        next(line for line in process.stdout if line.startswith("5/6"))  # the last block takes 100,000 steps
-        process.send_signal(signal.SIGINT)
-        assert "the blocks that were done are in" in process.stdout.read()
-    assert process.returncode == 130
-    said = read(tmp_path / "out" / "run.json")
-    assert said["status"] == "interrupted" and len(said["calibration"]["blocks"]) == 5
-    assert (tmp_path / "out" / "model.safetensors").exists()

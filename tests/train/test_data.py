@@ -21,7 +21,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from ablc.bases import hub
-from ablc.train import texts
+from ablc.train import data, texts
 from ablc.train.baselines import baselines
 from ablc.train.corpus import Corpus, builtin_corpus
 from ablc.train.data import Data, DataError, load_data, reachable
@@ -427,14 +427,110 @@ def test_a_streamed_hub_set_is_read_once_at_its_commit(tokenizer: Path, monkeypa
     assert len(asked) == 4
 
 
+Told = list[tuple[str, int, float | None]]
+
+
+def told(data: Path | str, tokenizer: Path, **changes: Any) -> Told:
+    """What is said of the progress while a data set is tokenised."""
+    said: Told = []
+    local(data, tokenizer, progress=lambda *word: said.append(word), **changes)
+    return said
+
+
+def shares(said: Told) -> dict[str, list[float | None]]:
+    return {part: [share for one, _, share in said if one == part] for part in ("train", "validation")}
+
+
 def test_progress_is_told_part_by_part(folder: Path, tokenizer: Path) -> None:
-    told: list[tuple[str, int]] = []
-    local(folder, tokenizer, progress=lambda part, size: told.append((part, size)))
-    assert told[0][0] == "train" and told[-1] == ("validation", len("".join(VALIDATION)))
-    assert max(size for part, size in told if part == "train") == len("".join(TRAIN).encode())
-    told.clear()
-    local(folder, tokenizer, progress=lambda part, size: told.append((part, size)))
-    assert told == []
+    said = told(folder, tokenizer)
+    assert said[0][0] == "train" and said[-1] == ("validation", len("".join(VALIDATION)), 1.0)
+    assert max(size for part, size, _ in said if part == "train") == len("".join(TRAIN).encode())
+    assert told(folder, tokenizer) == []
+
+
+def assert_counts_up(said: Told) -> None:
+    """Each part in several steps, from little of it to all."""
+    for found in shares(said).values():
+        assert len(found) > 1 and found == sorted(found, key=lambda share: share or 0.0)
+        assert found[0] is not None and found[0] < 0.6 and found[-1] == 1.0
+
+
+def test_progress_has_a_share_where_the_whole_is_known(
+    folder: Path, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    monkeypatch.setattr(texts, "ROWS", 20)
+    parts = {"train": TRAIN, "validation": VALIDATION}
+    rows = {part: [{"id": number, "body": text} for number, text in enumerate(some)] for part, some in parts.items()}
+    for kind in ("jsonl", "parquet"):
+        (tmp_path / kind).mkdir()
+        for part, some in rows.items():
+            for half in range(2):  # a part in two files
+                file = tmp_path / kind / f"{part}-{half}.{kind}"
+                cut = some[half * len(some) // 2 : (half + 1) * len(some) // 2]
+                if kind == "parquet":
+                    datasets.Dataset.from_list(cut).to_parquet(file)
+                else:
+                    file.write_text("\n".join(map(json.dumps, cut)))
+    (tmp_path / "all.txt").write_text("".join(TRAIN))
+    (tmp_path / "all.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in TRAIN))
+    datasets.Dataset.from_list(rows["train"]).to_parquet(tmp_path / "all.parquet")
+    for name in (folder, tmp_path / "jsonl", tmp_path / "parquet"):
+        assert_counts_up(told(name, tokenizer))
+    for file in ("all.txt", "all.jsonl", "all.parquet"):
+        found = shares(told(tmp_path / file, tokenizer))
+        assert len(found["train"]) == 19 and found["train"][-1] == 1.0 and found["validation"] == [1.0]
+
+
+def test_progress_has_no_share_where_nobody_knows_the_whole(tmp_path: Path, tokenizer: Path) -> None:
+    (tmp_path / "csv").mkdir()
+    for part, lines in (("train", TRAIN), ("validation", VALIDATION)):
+        (tmp_path / "csv" / f"{part}.csv").write_text("text\n" + "".join(lines).replace(",", ""))
+    said = told(tmp_path / "csv", tokenizer)
+    assert said and {share for _, _, share in said} == {None}
+
+
+def test_progress_of_the_built_in_corpus(corpus: Corpus, cache: Path, tokenizer: Path) -> None:
+    said: Told = []
+    stdlib(tokenizer=str(tokenizer), vocab_size=300, progress=lambda *word: said.append(word))
+    counted = shares(said)["train"]
+    assert len(counted) > 4 and counted == sorted(counted, key=lambda share: share or 0.0) and counted[-1] == 1.0
+    known = corpus.manifest
+    assert {part: size for part, size, _ in said} == {"train": known.train_bytes, "validation": known.validation_bytes}
+
+
+def test_progress_of_hub_sets(folder: Path, tokenizer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One in the cache has its rows; of one that is streamed the number is known where whoever made it says so."""
+    import datasets
+
+    monkeypatch.setattr(texts, "ROWS", 20)
+    monkeypatch.setattr(texts, "hub_answers", lambda kind, name: (True, "it does"))
+    revisions = iter("abc")
+    monkeypatch.setattr(texts, "hub_revision", lambda name: next(revisions))
+    parts = {"train": TRAIN, "validation": VALIDATION}
+    kept = {part: datasets.Dataset.from_list([{"text": text} for text in some]) for part, some in parts.items()}
+    streamed = {part: some.to_iterable_dataset() for part, some in kept.items()}
+
+    def load(name: str, config: str | None, streaming: bool = False, **options: Any) -> Any:
+        return streamed if streaming else kept
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    assert_counts_up(told("owner/set", tokenizer))
+    said = told("owner/set", tokenizer, streaming=True)
+    assert {share for _, _, share in said} == {None}
+    known = datasets.SplitDict()
+    for part, some in parts.items():
+        known.add(datasets.SplitInfo(part, num_examples=len(some)))
+    for some in streamed.values():
+        some.info.splits = known
+    assert_counts_up(told("owner/set", tokenizer, streaming=True))
+
+
+def test_a_long_list_of_texts_is_tokenised_in_pieces() -> None:
+    long = [["a" * 600_000, "b", "c" * 600_000, "d"], [], ["e" * 3_000_000, "f"]]
+    pieces = list(data._pieces(long))
+    assert [[text[0] for text in piece] for piece in pieces] == [["a", "b", "c"], ["d"], ["e"], ["f"]]
 
 
 def test_documents_are_told_apart_only_where_that_is_wanted(tmp_path: Path, tokenizer: Path) -> None:
