@@ -11,16 +11,18 @@ import pytest
 
 import ablc
 from ablc.api import load
-from ablc.faults import Fault, SpecError, render
+from ablc.bases import builtin
+from ablc.faults import Fault, UserError, render
 from ablc.pipeline import compile_file
 from ablc.planning.verdicts import failure
 from ablc.recipes import load_recipe, make_recipe, parse_setting
+from ablc.spec.proxy import factor_of
 
 FOLDER = Path(__file__).resolve().parent
 PACKAGE = Path(ablc.__file__).resolve().parent
 CODE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)+|syntax|refused|erased")
 NOT_CODES = {"utf-8", "utf-8-sig"}
-NOT_HERE = ("train/", "patching/", "exporting/", "cli/")  # faults of commands and runs have their own tests
+NOT_HERE = ("train/", "patching/", "exporting/", "review/", "cli/")  # faults of commands and runs have their own tests
 
 
 def told(name: str) -> list[Fault]:
@@ -72,7 +74,7 @@ def _family(name: str) -> Path:
 
 
 def _raised(act: Callable[[], object]) -> list[Fault]:
-    with pytest.raises(SpecError) as caught:
+    with pytest.raises(UserError) as caught:
         act()
     return list(caught.value.faults)
 
@@ -93,6 +95,7 @@ MADE: dict[str, Callable[[], list[Fault]]] = {
     "unknown-recipe": lambda: _raised(lambda: load_recipe("wikitxt2")),
     "not-a-recipe": lambda: _raised(_no_recipe),
     "bad-recipe": lambda: _raised(lambda: make_recipe({"steps": 3, "epochs": 2})),
+    "bad-scale": lambda: _raised(lambda: factor_of("1/7", builtin()["EleutherAI/pythia-410m"])),
     "unknown-setting": lambda: _raised(lambda: parse_setting("train.lrr=1e-4")),
     "bad-setting": lambda: _raised(lambda: parse_setting("train.lr=fast")),
 }
