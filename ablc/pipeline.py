@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ablc.faults import Fault, Source, Span, did_you_mean, has_errors
 from ablc.language.read import is_file, read
@@ -32,11 +33,12 @@ class Planned:
 @dataclass(frozen=True)
 class Compiled:
     """All of a file: its planned variants, and every fault. With an error among the faults, `variants` is empty; so it
-    is for a recipe, a file that holds `train.…` statements only."""
+    is for a recipe, a file that holds `train.…` statements only: then `recipe` has its keys."""
 
     file: str
     variants: tuple[Planned, ...]
     faults: tuple[Fault, ...]
+    recipe: Mapping[str, Any] | None = None
 
     @property
     def ok(self) -> bool:
@@ -55,8 +57,8 @@ def compile_source(
     program = gather(source, faults, path)
     found = settings(program, faults)
     if model is None and is_recipe(program):
-        train_settings(found, Names({}, {}), faults)
-        return Compiled(source.name, (), tuple(faults))
+        recipe = train_settings(found, Names({}, {}), faults)
+        return Compiled(source.name, (), tuple(faults), recipe)
     calls = match_calls(program, faults)
     planned, labels = [], []
     for variant in variants(program, found, faults):
@@ -79,13 +81,15 @@ def compile_source(
     return Compiled(source.name, () if has_errors(faults) else tuple(planned), distinct)
 
 
-def compile_file(path: Path, *, model: str | None = None, only: str | None = None, claims: bool = True) -> Compiled:
-    """A file, or a variant of one (`file.abl@r=8`), to plans."""
+def compile_file(
+    path: Path, *, model: str | None = None, only: str | None = None, claims: bool = True, name: str | None = None
+) -> Compiled:
+    """A file, or a variant of one (`file.abl@r=8`), to plans; `name` is how it is shown where that isn't its path."""
     file, label = _split_variant(path)
     faults: list[Fault] = []
-    source = read(file, faults)
+    source = read(file, faults, name=name)
     if source is None:
-        return Compiled(str(path), (), tuple(faults))
+        return Compiled(name or str(path), (), tuple(faults))
     return compile_source(source, file, model=model, only=only or label, claims=claims)
 
 

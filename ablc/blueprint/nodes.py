@@ -121,6 +121,17 @@ class Group:
     kv_heads: int = 0
     head_dim: int = 0
 
+    def __hash__(self) -> int:
+        """Taken once: groups are deep, and looked up again and again."""
+        known = self.__dict__.get("_hash")
+        if known is None:
+            known = hash((self.kind, self.parts, self.nothing, self.heads, self.kv_heads, self.head_dim))
+            object.__setattr__(self, "_hash", known)
+        return int(known)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Group, (self.kind, self.parts, self.nothing, self.heads, self.kv_heads, self.head_dim)
+
     def parts_of(self, slot: str) -> list[Part]:
         """The direct parts that `slot` names."""
         return [part for part in self.parts if slot in part.slots]
@@ -149,7 +160,8 @@ class Blueprint:
     layers: tuple[Node, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "config", MappingProxyType(copy.deepcopy(dict(self.config))))
+        if not isinstance(self.config, MappingProxyType):  # that is another blueprint's, which nobody changes either
+            object.__setattr__(self, "config", MappingProxyType(copy.deepcopy(dict(self.config))))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Blueprint, (self.family, dict(self.config), self.root, self.layers_path, self.layers)

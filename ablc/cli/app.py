@@ -85,6 +85,32 @@ def check(specs: Specs = None, text: Text = None, model: Model = None) -> None:
     _do(check_command, specs or [], text or [], model)
 
 
+class Page(StrEnum):
+    human = "human"
+    json = "json"
+    md = "md"
+    github = "github"
+
+
+@app.command()
+def diff(
+    named: Annotated[
+        list[str] | None, typer.Argument(metavar="[A] [B] [-- PATH…]", help="files, folders, or git revisions")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="REV", help="compare this revision with the files here")
+    ] = None,
+    format: Annotated[
+        Page, typer.Option("--format", help="for people, machines, Markdown, a pull request")
+    ] = Page.human,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="exit with 1 where a model changes")] = False,
+) -> None:
+    """What changes in the models of two files, two folders, or two git revisions."""
+    from ablc.cli.diff import diff_command
+
+    _do(diff_command, named or [], against, format.value, exit_code)
+
+
 @app.command()
 def run(
     spec: Annotated[
@@ -162,6 +188,62 @@ def calibrate(
     from ablc.cli.calibrate import CalibrateOptions, calibrate_command
 
     _do(calibrate_command, spec, resume, CalibrateOptions(recipe, batches, steps, lr, seed, out, set_ or []))
+
+
+@app.command()
+def ops(names: Annotated[list[str] | None, typer.Argument(metavar="NAME…", help="operations")] = None) -> None:
+    """The operations: what each does, where it may stand, an example."""
+    from ablc.cli.catalogue import ops_command
+
+    _do(ops_command, names or [])
+
+
+@app.command()
+def slots(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="a built-in name, hub id or ./directory")],
+) -> None:
+    """The slots of a base model, what stands there, and what may stand there instead."""
+    from ablc.cli.catalogue import slots_command
+
+    _do(slots_command, model)
+
+
+@app.command()
+def models() -> None:
+    """The base models that ship with ablc."""
+    from ablc.cli.catalogue import models_command
+
+    _do(models_command)
+
+
+git = typer.Typer(name="git", help="Let git show changes of specs better, in this clone alone.", no_args_is_help=True)
+app.add_typer(git)
+
+
+@git.command("enable")
+def git_enable(
+    textconv: Annotated[bool, typer.Option("--textconv", help="compare what specs mean, not their text")] = False,
+) -> None:
+    """Show above each hunk of a spec which model it is about."""
+    from ablc.cli.git import enable_command
+
+    _do(enable_command, textconv)
+
+
+@git.command("disable")
+def git_disable() -> None:
+    """Take back what `enable` set."""
+    from ablc.cli.git import disable_command
+
+    _do(disable_command)
+
+
+@git.command("show")
+def git_show(file: Annotated[Path, typer.Argument(metavar="FILE", help="a spec")]) -> None:
+    """Print what a spec means: what git compares with --textconv."""
+    from ablc.cli.git import show_command
+
+    _do(show_command, file)
 
 
 @app.callback(invoke_without_command=True)

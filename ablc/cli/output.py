@@ -5,13 +5,14 @@ Colour and boxes go to a terminal only; what is piped is plain, never cut, and r
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablc.faults import Fault, UserError, render, visible
-from ablc.language.read import from_text
+from ablc.language.read import from_text, specs_in
 from ablc.pipeline import Compiled, compile_file, compile_source
 
 CLEAN, FINDINGS, INVALID = 0, 1, 2
@@ -19,6 +20,7 @@ MOST_FAULTS = 50  # of one file; a thousand messages help nobody
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
     from ablc.spec import Spec
 
@@ -102,7 +104,7 @@ def nothing_given(specs: list[str], texts: list[str]) -> bool:
 
 def _files(path: Path) -> list[Path]:
     try:
-        return sorted(path.glob("*.abl")) or [path / "*.abl"] if path.is_dir() else [path]
+        return specs_in(path) or [path / "*.abl"] if path.is_dir() else [path]
     except (OSError, ValueError):
         return [path]  # reading it will say what is wrong
 
@@ -125,10 +127,25 @@ def print_fault(fault: Fault) -> None:
 
     shown = Text(text)
     colour = "bold red" if fault.level == "error" else "bold yellow"
+    _colour_spec(shown, fault)
     shown.highlight_regex(r"^(error|warning)\[[^]]+\]", colour)
     shown.highlight_regex(r"\^+", colour)
     shown.highlight_regex(r"(?m)^ +(help|note):", "bold cyan")
     terminal(stderr=True).print(shown)
+
+
+def _colour_spec(shown: Text, fault: Fault) -> None:
+    """Colours the lines of specs in a rendered fault; one that is cut, and so begins anywhere, stays as it is."""
+    from ablc.language.highlight import styled_lines
+
+    spans = [span for span in (fault.span, *(span for span, _ in fault.related)) if span is not None]
+    for span, line in zip(spans, re.finditer(r"(?m)^\d+ \| (.*)$", shown.plain), strict=False):
+        if line[1] != visible(span.source.line(span.line)):
+            continue
+        place = line.start(1)
+        for style, text in styled_lines(span.source.text)[span.line - 1]:
+            shown.stylize(style, place, place + len(text))
+            place += len(text)
 
 
 def answer(command: Callable[[], int]) -> int:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 
 from ablc.faults import Fault, Source, Span
 
 MAX_BYTES = 1_000_000
 
+# The text that stands for a file which an editor has open and may not have saved; None for any other file.
+unsaved: ContextVar[Callable[[Path], str | None]] = ContextVar("unsaved", default=lambda path: None)
+
 
 def read(path: Path, faults: list[Fault], *, name: str | None = None, said_at: Span | None = None) -> Source | None:
     """The text of a spec file. A BOM is dropped and CRLF becomes LF; `said_at` is the statement that names the file."""
     name = name or str(path)
+    if (text := unsaved.get()(path)) is not None:
+        return decode(text.encode("utf-8", "surrogatepass"), name, faults, folder=path.parent, said_at=said_at)
     try:
         obstacle = _obstacle(path.stat(), name)
         if obstacle is None:
@@ -32,6 +39,16 @@ def is_file(path: Path) -> bool:
         return path.is_file()
     except (OSError, ValueError):
         return False
+
+
+def specs_in(folder: Path) -> list[Path]:
+    """The specs of a folder and those below it, sorted; hidden folders (`.venv`, `.git`) are left out. None where it
+    can't be looked into."""
+    found = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place, name) for name in files if name.endswith(".abl")]
+    return sorted(found)
 
 
 def _obstacle(status: os.stat_result, name: str) -> tuple[str, str] | None:

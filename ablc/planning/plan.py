@@ -54,11 +54,8 @@ class Plan:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Equal exactly when the models are: names, hub ids and the statements' places are left out."""
-        config = self.blueprint.config
-        computing = {name: _as_floats(value) for name, value in family(self.blueprint.family).computing(config).items()}
-        content = {**structure(self.blueprint), "config": computing}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        """Equal exactly when the models are."""
+        return fingerprint(self.blueprint)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -86,6 +83,13 @@ class Plan:
         if plan.fingerprint != data.get("fingerprint"):
             raise ValueError("this plan doesn't match its fingerprint: it was changed after it was written")
         return plan
+
+
+def fingerprint(blueprint: Blueprint) -> str:
+    """Equal exactly when the models are: names, hub ids and the statements' places are left out."""
+    config = family(blueprint.family).computing(blueprint.config)
+    content = {**structure(blueprint), "config": {name: _as_floats(value) for name, value in config.items()}}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _change(data: Mapping[str, Any]) -> Change:

@@ -74,7 +74,8 @@ def find_original(
     except ValueError as error:
         faults.append(Fault("bad-config", f"{name}: {error}", span))
         return None
-    return Original(name, kind, frozenset({**config, **base.config}), fields, said, replace(blueprint))
+    own = replace(blueprint, config=dict(blueprint.config))  # the one that is kept is nobody's
+    return Original(name, kind, frozenset({**config, **base.config}), fields, said, own)
 
 
 def _may_be_broken_name(statement: Statement | None, name: str, faults: list[Fault]) -> bool:

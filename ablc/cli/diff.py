@@ -1,0 +1,211 @@
+"""`ablc diff`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from ablc.cli.output import CLEAN, FINDINGS, INVALID, print_faults, say, show_table
+from ablc.faults import Fault, visible
+from ablc.review import rows
+from ablc.review.compared import Change, Pair
+from ablc.review.rows import Table
+from ablc.review.states import pairs
+
+
+def diff_command(named: list[str], against: str | None, format: str, exit_code: bool) -> int:
+    """Show what changes in the models of two files, folders or states of a repository."""
+    with pairs(named, against) as found:
+        all_pairs = list(found)
+    for pair in all_pairs:
+        for side in (pair.before, pair.after):
+            if side is not None:
+                print_faults(side, warnings=False)
+    shows: dict[str, Callable[[list[Pair]], None]] = {
+        "human": _human,
+        "json": _json,
+        "md": _markdown,
+        "github": _github,
+    }
+    shows[format](all_pairs)
+    kinds = {pair.status for pair in all_pairs}
+    if "broken" in kinds:
+        return INVALID
+    return FINDINGS if exit_code and kinds - {"same model", "same text"} else CLEAN
+
+
+def _told(found: Iterable[Pair]) -> list[Pair]:
+    return [pair for pair in found if pair.status != "same text"]
+
+
+# --- for people ------------------------------------------------------------------------------------------------------
+
+
+def _human(found: list[Pair]) -> None:
+    for pair in _told(found):
+        if pair.status == "same model":
+            say(f"{rows.title(pair)}: same model")
+            continue
+        word = "" if pair.status == "changed" else f" ({pair.status})"
+        say(f"{rows.title(pair)}{word}", "bold")
+        for line in rows.settings(pair.recipe):
+            say(line)
+        for change in pair.changes:
+            if not change.is_same:
+                _show_change(change)
+        say()
+    if len(found) != 1 or not _told(found):
+        say(rows.summary(found), "bold")
+
+
+def _show_change(change: Change) -> None:
+    if change.name:
+        say(f"\n@{change.name}{_stands_alone(change)}")
+    for line in rows.base(change):
+        say(line)
+    say()
+    for heading, table in rows.changes(change):
+        if heading:
+            say(heading)
+        _show(table)
+        say()
+    if change.diff is None or not change.diff.same_model:
+        _show(rows.measures(change))
+    else:
+        say("same model")
+    for number, line in enumerate(rows.others(change)):
+        say(("\n" if number == 0 else "") + line)
+
+
+def _stands_alone(change: Change) -> str:
+    if change.before is None:
+        return " (added)"
+    return " (removed)" if change.after is None else ""
+
+
+def _show(table: Table) -> None:
+    show_table(table.columns, table.rows, right=table.right)
+
+
+# --- for pages -------------------------------------------------------------------------------------------------------
+
+
+def _markdown(found: list[Pair]) -> None:
+    for pair in _told(found):
+        print("\n".join([f"### {_code(rows.title(pair))}", "", *_page(pair)]))
+    if len(found) != 1 or not _told(found):
+        print(rows.summary(found))
+
+
+def _github(found: list[Pair]) -> None:
+    """What stands in a pull request: a table of all specs, each one's lines folded below."""
+    print(f"**{rows.summary(found)}**\n")
+    told = [pair for pair in _told(found) if pair.status != "same model"]
+    if told:
+        lines = [_overview(pair, change) for pair in told for change in _changes(pair)]
+        columns = ("spec", "", "parameters before", "after", "difference", "%")
+        print("\n".join(_table(Table(columns, tuple(lines), frozenset(columns[2:])))))
+    for pair in told:
+        print(f"<details><summary>{_escaped(rows.title(pair))}</summary>\n")
+        print("\n".join([*_page(pair), "</details>\n"]))
+
+
+def _overview(pair: Pair, change: Change | None) -> tuple[str, ...]:
+    if change is None:
+        return f"`{rows.title(pair)}`", pair.status, "", "", "", ""
+    name = rows.title(pair) + (f" @{change.name}" if change.name else "")
+    counted = rows.measures(change).rows[0][1:]
+    stopped = any(claim.word == "stopped holding" for claim in change.claims)
+    return _code(name), "**a claim stopped holding**" if stopped else pair.status, *counted
+
+
+def _page(pair: Pair) -> list[str]:
+    if pair.status in ("same model", "broken"):
+        said = [f"- {_escaped(fault.message)}" for fault in _errors(pair)]
+        lines = ["same model", ""] if pair.status == "same model" else [*said, ""]
+    else:
+        lines = [] if pair.status == "changed" else [pair.status, ""]
+    lines += [line for one in rows.settings(pair.recipe) for line in (f"- {_escaped(one)}", "")]
+    for change in pair.changes:
+        if not change.is_same:
+            lines += _change_page(change)
+    return lines
+
+
+def _change_page(change: Change) -> list[str]:
+    lines = [f"**@{_escaped(change.name)}**{_stands_alone(change)}", ""] if change.name else []
+    for line in rows.base(change):
+        lines += [_escaped(line), ""]
+    for heading, table in rows.changes(change):
+        lines += [_escaped(heading), ""] if heading else []
+        lines += _table(table)
+    if change.diff is None or not change.diff.same_model:
+        lines += _table(rows.measures(change))
+    said = [f"- {_escaped(line)}" for line in rows.others(change)]
+    return [*lines, *said, ""] if said else lines
+
+
+def _changes(pair: Pair) -> Sequence[Change | None]:
+    """At least one for each pair: a recipe, or what is broken, has no model."""
+    return pair.changes or [None]
+
+
+def _table(table: Table) -> list[str]:
+    rule = ["--:" if column in table.right else "---" for column in table.columns]
+    body = [[_escaped(cell) for cell in row] for row in table.rows]
+    return [f"| {' | '.join(cells)} |" for cells in ([*table.columns], rule, *body)] + [""]
+
+
+def _errors(pair: Pair) -> list[Fault]:
+    faults = [fault for side in (pair.before, pair.after) if side is not None for fault in side.faults]
+    return [fault for fault in faults if fault.level == "error"]
+
+
+def _code(text: str) -> str:
+    return f"`{text.replace('`', '')}`"
+
+
+def _escaped(text: str) -> str:
+    """Text that Markdown shows as it is; code stays code."""
+    for char in ("\\", "|", "<", "[", "]", "*", "_"):
+        text = text.replace(char, f"\\{char}" if char != "<" else "&lt;")
+    return visible(text).replace("\n", " ")
+
+
+# --- for machines ----------------------------------------------------------------------------------------------------
+
+
+def _json(found: list[Pair]) -> None:
+    entries = [entry for pair in _told(found) for entry in _entries(pair)]
+    print(json.dumps({"format_version": "1.0", "pairs": entries}, indent=2, ensure_ascii=False))
+
+
+def _entries(pair: Pair) -> Iterable[dict[str, Any]]:
+    before, after = pair.names
+    same = {"before": before, "after": after, "status": pair.status}
+    errors = [
+        {"code": fault.code, "message": fault.message, "place": str(fault.span) if fault.span else None}
+        for fault in _errors(pair)
+    ]
+    for change in _changes(pair):
+        yield {
+            **same,
+            "variant": (change.name or None) if change else None,
+            "measures": _both(change.measures) if change else {},
+            "recipe": _both(change.recipe if change else pair.recipe),
+            "claims": _claims(change) if change else [],
+            "difference": change.diff.to_json() if change and change.diff else None,
+            "errors": errors,
+        }
+
+
+def _both(values: dict[str, tuple[Any, Any]]) -> dict[str, Any]:
+    return {name: {"before": before, "after": after} for name, (before, after) in values.items()}
+
+
+def _claims(change: Change) -> list[dict[str, Any]]:
+    def said(verdict: Any) -> dict[str, Any] | None:
+        return None if verdict is None else {"text": verdict.claim.text, "holds": verdict.holds}
+
+    return [{"before": said(c.before), "after": said(c.after), "word": c.word} for c in change.claims]

@@ -1,0 +1,148 @@
+"""A difference as rows of words, whichever format shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ablc.blueprint import describe, size
+from ablc.planning import Plan
+from ablc.planning.diff import Diff, diff
+from ablc.review.compared import Change, Pair
+from ablc.spec.values import show_layers
+
+MEASURES = {
+    "params": "parameters",
+    "trainable": "trainable",
+    "flops_per_token": "forward FLOPs a token",
+    "bytes": "bytes of weights",
+    "kv_bytes_per_token": "bytes of KV cache a token",
+}
+Row = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under columns; the columns in `right` hold numbers."""
+
+    columns: Row
+    rows: tuple[Row, ...]
+    right: frozenset[str]
+
+
+def title(pair: Pair) -> str:
+    """The names of both states; one where they differ by their revision alone."""
+    before, after = pair.names
+    paths = {name.rpartition(":")[2] for name in (before, after) if name is not None}
+    return paths.pop() if len(paths) == 1 else f"{before} → {after}"
+
+
+def changes(change: Change) -> Iterator[tuple[str, Table]]:
+    """What stands where, under a heading that is empty where the two models are compared part by part."""
+    found = change.diff
+    if found is None:
+        only = change.after or change.before
+        assert only is not None
+        yield from _filled("", _own(only.plan))
+    elif found.comparable:
+        yield from _filled("", found)
+    else:  # nothing of one base stands in the other: what each spec changes on its own
+        yield from _filled(f"no longer on {found.before.model}", _own(found.before))
+        yield from _filled(f"on {found.after.model}", _own(found.after))
+
+
+def base(change: Change) -> list[str]:
+    """A line where the base is another, and one with the fields of its config that differ."""
+    found = change.diff
+    if found is None:
+        return []
+    lines = []
+    if found.before.model != found.after.model:
+        lines.append(f"base {found.before.model} → {found.after.model}")
+    if found.config:
+        lines.append(", ".join(f"{name} {_value(old)} → {_value(new)}" for name, (old, new) in found.config.items()))
+    return lines
+
+
+def measures(change: Change) -> Table:
+    rows = []
+    for name, (before, after) in change.measures.items():
+        if before == after and name.startswith("kv"):
+            continue
+        shown = [f"{value:,}" if value is not None else "" for value in (before, after)]
+        rows.append((MEASURES[name], *shown, *_difference(before, after)))
+    columns = ("", "before", "after", "difference", "%")
+    return Table(columns, tuple(rows), frozenset(columns[1:]))
+
+
+def others(change: Change) -> Iterator[str]:
+    """The recipe and the claims, a line each."""
+    yield from settings(change.recipe)
+    for claim in change.claims:
+        texts = dict.fromkeys(one.claim.text for one in (claim.before, claim.after) if one is not None)
+        yield f"{' → '.join(texts)}: {claim.word}"
+
+
+def settings(recipe: dict[str, tuple[object, object]]) -> Iterator[str]:
+    for name, (before, after) in recipe.items():
+        yield f"train.{name} {_value(before)} → {_value(after)}"
+
+
+def summary(pairs: list[Pair]) -> str:
+    """How many files there are of each kind."""
+    kinds = [pair.status for pair in pairs]
+    said = [f"{kinds.count(kind)} {kind}" for kind in ("changed", "added", "removed", "broken") if kind in kinds]
+    same = kinds.count("same model") + kinds.count("same text")
+    if same:
+        said.append(f"{same} with the same model")
+    return f"{len(pairs):,} {'spec' if len(pairs) == 1 else 'specs'}: {', '.join(said)}" if pairs else "no specs"
+
+
+def _filled(heading: str, found: Diff) -> Iterator[tuple[str, Table]]:
+    if rows := tuple(_change_rows(found)):
+        columns = ("slot", "before → after", "modules", "parameters")
+        yield heading, Table(columns, rows, frozenset(columns[2:]))
+
+
+def _own(plan: Plan) -> Diff:
+    """What a plan changes on its own base."""
+    return diff(Plan(plan.name, plan.model, plan.original, plan.original, ()), plan)
+
+
+def _change_rows(found: Diff) -> Iterator[Row]:
+    was, now = found.depth
+    for one in found.nodes:
+        layers = len(one.layers or (0,))
+        slot = one.slot + (show_layers(one.layers, max(was, now)) if one.layers is not None else "")
+        said = f"{describe(one.before)} → {describe(one.after)}"
+        yield slot, said, str(layers * len(one.paths)), _signed(layers * one.params)
+    if was != now:
+        deeper = found.after if now > was else found.before
+        added = deeper.blueprint.layers[min(was, now) :]
+        total = sum(map(size, added))
+        said = "nothing → layer" if now > was else "layer → nothing"
+        yield f"layer[{min(was, now)}:{max(was, now)}]", said, str(len(added)), _signed(total if now > was else -total)
+    for frozen in found.freezings:
+        slot = frozen.slot + (show_layers(frozen.layers, max(was, now)) if frozen.layers is not None else "")
+        said = "trained → frozen" if frozen.frozen else "frozen → trained"
+        count = len(frozen.paths) * len(frozen.layers or (0,))
+        yield slot, said, str(count), f"{_signed(frozen.trainable)} trained"
+
+
+def _difference(before: int | None, after: int | None) -> Row:
+    if before is None or after is None:
+        return "", ""
+    if before == after:
+        return "·", "·"
+    return f"{after - before:+,}", f"{100 * (after - before) / before:+.2f}" if before else ""
+
+
+def _signed(value: int) -> str:
+    return f"{value:+,}" if value else "0"
+
+
+def _value(value: object) -> str:
+    """As the language writes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "unset" if value is None else str(value)

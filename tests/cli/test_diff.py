@@ -1,0 +1,183 @@
+"""`ablc diff` as a reviewer uses it: files, folders, and real git repositories."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from processes import SPECS, ablc
+
+from ablc.api import load, plan
+from ablc.planning.diff import apply
+from ablc.planning.plan import fingerprint
+
+GOLDENS = Path(__file__).resolve().parent / "diff"
+MODEL = 'model = "EleutherAI/pythia-70m"\n'
+
+
+@pytest.mark.parametrize("format", ["human", "md", "github", "json"])
+@pytest.mark.parametrize("pair", ["17-18", "01-24", "frozen-thawed", "families", "recipes", "broken-good"])
+def test_as_it_prints(pair: str, format: str, update_goldens: bool) -> None:
+    before, _, after = pair.partition("-")
+    if before.isdigit():
+        done = ablc("diff", f"specs/{before}.abl", f"specs/{after}.abl", "--format", format)
+    else:
+        folder = GOLDENS / pair
+        done = ablc("diff", "before.abl", "after.abl", "--format", format, cwd=folder)
+    golden = GOLDENS / f"{pair}.{format}.txt"
+    shown = done.stdout + done.stderr
+    if update_goldens:
+        golden.write_text(shown)
+    assert shown == golden.read_text()
+    assert done.returncode == (2 if pair.startswith("broken") else 0)
+
+
+def test_the_json_makes_the_second_model_of_the_first() -> None:
+    (pair,) = json.loads(ablc("diff", SPECS / "17.abl", SPECS / "18.abl", "--format", "json").stdout)["pairs"]
+    before, after = (plan(load(SPECS / f"{number}.abl")) for number in ("17", "18"))
+    assert fingerprint(apply(pair["difference"], before.blueprint)) == after.fingerprint
+    assert pair["measures"]["params"] == {"before": 214_255_880, "after": 220_353_704}
+
+
+def write(folder: Path, **texts: str) -> None:
+    for name, text in texts.items():
+        path = folder / f"{name}.abl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text if "model" in text or "extends" in text else MODEL + text)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    write(tmp_path / "a", same="mlp = none", text="mlp = lora(8)", gone="mlp = none", changed="mlp = lora(8)")
+    write(tmp_path / "b", same="mlp = none", text="mlp = lora( r=8 ) # !", new="mlp = none", changed="mlp = lora(9)")
+    return tmp_path
+
+
+def test_folders_are_paired_by_name(folders: Path) -> None:
+    done = ablc("diff", "a", "b", cwd=folders)
+    heads = [line for line in done.stdout.splitlines() if ".abl" in line]
+    assert heads == [
+        "a/changed.abl → b/changed.abl",
+        "a/gone.abl (removed)",
+        "b/new.abl (added)",
+        "a/text.abl → b/text.abl: same model",
+    ]
+    assert done.stdout.endswith("5 specs: 1 changed, 1 added, 1 removed, 2 with the same model\n")
+    assert ablc("diff", "a", "b", "--exit-code", cwd=folders).returncode == 1
+    assert ablc("diff", "a/text.abl", "b/text.abl", "--exit-code", cwd=folders).returncode == 0
+
+
+# --- git -------------------------------------------------------------------------------------------------------------
+
+
+def git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-c", "user.name=n", "-c", "user.email=e@x", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """Two commits on main, a branch from the first, and an edit that isn't committed."""
+    git(tmp_path, "init", "-q", "-b", "main")
+    write(tmp_path / "specs", a="mlp = lora(8)", b='extends "base/c.abl"\nattention.qkv = lora(4)', old="mlp = none")
+    write(tmp_path / "specs" / "base", c="mlp = lora(8)")
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "-qm", "one")
+    git(tmp_path, "checkout", "-q", "-b", "side")
+    write(tmp_path / "specs", side="mlp = none")
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "-qm", "side")
+    git(tmp_path, "checkout", "-q", "main")
+    write(tmp_path / "specs" / "base", c="mlp = lora(9)")
+    git(tmp_path, "rm", "-q", "specs/old.abl")
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "-qm", "two")
+    write(tmp_path / "specs", a="mlp = lora(10)", fresh="mlp = lora(8)")
+    (tmp_path / ".git" / "info" / "exclude").write_text("ignored*\n")
+    write(tmp_path / "specs", ignored="mlp = none")
+    return tmp_path
+
+
+def status(repository: Path, *arguments: str) -> dict[str, str]:
+    done = ablc("diff", "--format", "json", *arguments, cwd=repository)
+    assert done.returncode == 0, done.stderr
+    pairs = json.loads(done.stdout)["pairs"]
+    return {(pair["after"] or pair["before"]).rpartition("/")[2]: pair["status"] for pair in pairs}
+
+
+WORKING = {"a.abl": "changed", "fresh.abl": "added"}
+TWO = {"b.abl": "changed", "c.abl": "changed", "old.abl": "removed"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], WORKING),
+        (["HEAD"], WORKING),
+        (["HEAD~1"], {**WORKING, **TWO}),
+        (["HEAD~1", "--", "specs/base"], {"c.abl": "changed"}),
+        (["HEAD~1", "HEAD"], TWO),
+        (["HEAD~1..HEAD"], TWO),
+        (["HEAD~1", "HEAD", "--", "specs/old.abl"], {"old.abl": "removed"}),
+        (["HEAD~1", "specs/a.abl"], {"a.abl": "changed"}),
+        (["specs/a.abl"], {"a.abl": "changed"}),
+        (["--against", "HEAD~1", "specs/a.abl", "specs/base"], {"a.abl": "changed", "c.abl": "changed"}),
+        (["main...side"], {"side.abl": "added"}),
+        (["side..."], TWO),
+        (["side", "main"], {**TWO, "side.abl": "removed"}),
+    ],
+)
+def test_revisions(repository: Path, arguments: list[str], expected: dict[str, str]) -> None:
+    assert status(repository, *arguments) == expected
+
+
+def test_a_file_that_it_extends_is_the_one_of_then(repository: Path) -> None:
+    said = ablc("diff", "HEAD~1", "HEAD", "--", "specs/b.abl", cwd=repository).stdout
+    assert said.startswith("specs/b.abl\n") and "Linear(512, 8) · Linear(8, 512) → Linear(512, 9)" in said
+
+
+def test_from_a_folder_inside(repository: Path) -> None:
+    assert status(repository / "specs" / "base", "HEAD~1", "HEAD", "c.abl") == {"c.abl": "changed"}
+
+
+def test_a_broken_side_is_told_by_its_revision_and_the_other_is_shown(repository: Path) -> None:
+    write(repository / "specs", a='extends "base/c.abl"\nmlp = lroa(8)')
+    write(repository / "specs" / "base", c="mlp = lora(8) x")
+    git(repository, "commit", "-qam", "broken")
+    write(repository / "specs", a="mlp = lora(8)")
+    done = ablc("diff", "HEAD", "--", "specs/a.abl", cwd=repository)
+    assert done.returncode == 2
+    assert "--> HEAD:specs/a.abl:2:7" in done.stderr and "--> HEAD:specs/base/c.abl:2:15" in done.stderr
+    assert "/tmp" not in done.stderr and "specs/a.abl (broken)" in done.stdout and "Linear(512, 8)" in done.stdout
+
+
+def told(*arguments: str, cwd: Path) -> str:
+    done = ablc("diff", *arguments, cwd=cwd)
+    assert (done.returncode, done.stdout) == (2, "")
+    return done.stderr.splitlines()[0]
+
+
+def test_what_cant_be_compared(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    alone, empty = tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("empty")
+    git(empty, "init", "-q")
+    write(alone, a="mlp = none")
+    assert told("HEAD~9", cwd=repository).endswith("there is no revision, file or folder `HEAD~9`")
+    assert told("--against", "--output=x", cwd=repository).endswith("there is no revision `--output=x`")
+    assert told("HEAD", "--", str(alone), cwd=repository).endswith(f"lies outside the repository in {repository}")
+    assert told("nope..main", cwd=repository).endswith("there is no revision `nope`")
+    assert told(cwd=alone).endswith("isn't in a git repository")
+    assert told("a.abl", "b.abl", cwd=alone).endswith("there is no file or folder `b.abl`")
+    assert told(cwd=empty).endswith("this repository has no commits yet")
+    assert told("specs", "specs/a.abl", cwd=repository).endswith("are a file and a folder")
+    (alone / "none").mkdir()
+    assert told("none", "none", cwd=alone).endswith("there are no specs in none and none")
+
+
+def test_git_isnt_needed_for_files(tmp_path: Path) -> None:
+    write(tmp_path, a="mlp = lora(8)", b="mlp = lora(9)")
+    assert ablc("diff", "a.abl", "b.abl", cwd=tmp_path, PATH="").returncode == 0
+    assert ablc("diff", "a.abl", cwd=tmp_path, PATH="").stderr.startswith(
+        "error[no-revision]: git isn't installed here"
+    )
