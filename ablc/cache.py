@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import threading
 from pathlib import Path
 
@@ -16,8 +17,10 @@ def cache_dir() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "ablc"
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, *, like: os.stat_result | None = None) -> None:
     """Write to a temporary file beside `path`, then rename it: a reader sees the old file or the new one, never a part.
+
+    `like` is the status of a file whose permissions, and owner where that may be, the new one takes.
 
     Raises:
         OSError: the folder can't be made or written; nothing is left behind.
@@ -26,6 +29,8 @@ def write_atomically(path: Path, data: bytes) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
     try:
         with partial.open("wb") as file:
+            if like is not None:
+                _belong_like(partial, like)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())  # a power cut mustn't leave the new name with nothing behind it
@@ -34,3 +39,10 @@ def write_atomically(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise
+
+
+def _belong_like(path: Path, like: os.stat_result) -> None:
+    for owner in ((-1, like.st_gid), (like.st_uid, -1)):
+        with contextlib.suppress(OSError, AttributeError):  # not everyone may give files away, and Windows can't
+            os.chown(path, *owner)
+    path.chmod(stat.S_IMODE(like.st_mode))

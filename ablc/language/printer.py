@@ -75,8 +75,11 @@ def _(node: tree.Index) -> str:
 
 @show.register
 def _(node: tree.Slice) -> str:
-    first, last = (show(bound) if bound is not None else "" for bound in (node.first, node.last))
-    return f"{first}:{last}" + (f":{show(node.step)}" if node.step is not None else "")
+    bounds = (node.first, node.last) if node.step is None else (node.first, node.last, node.step)
+    first, *others = (show(bound) if bound is not None else "" for bound in bounds)
+    if any(isinstance(bound, tree.Binary) for bound in bounds):  # without blanks, `a + 1:b` would seem to add `1:b`
+        return " ".join(part for part in (first, *(p for other in others for p in (":", other))) if part)
+    return ":".join((first, *others))
 
 
 @show.register
