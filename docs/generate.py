@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import re
 import sys
 from pathlib import Path
 
 from ablc.bases import builtin
 from ablc.blueprint.measures import params, trainable
 from ablc.blueprint.slots import slots_of
+from ablc.explanations import codes, explanation, level, title
 from ablc.families import families, family
 from ablc.ops import operation, operations
 from ablc.pipeline import compile_file
@@ -94,7 +96,27 @@ def compile_file_model(name: str) -> object:
     return kind.build(read_config(kind, config, {}, []))
 
 
-PAGES = {"specs/README.md": spec_table, "docs/reference.md": reference}
+def codes_page() -> str:
+    """`docs/codes.md`: what every error and warning means. Examples are shown as text: most are wrong on purpose."""
+    parts = [
+        "# Errors and warnings",
+        "",
+        "Made from the code by `docs/generate.py`; `ablc explain CODE` shows the same.",
+        "",
+    ]
+    parts += ["| code | | meaning |", "|---|---|---|"]
+    parts += [f"| [`{code}`](#{code}) | {level(code)} | {title(code)} |" for code in codes()]
+    for code in codes():
+        text = re.sub(r"^```\w+ ?(\S*)$", _fence, explanation(code).rstrip(), flags=re.MULTILINE)
+        parts += ["", f"## {code}", "", text]
+    return "\n".join(parts) + "\n"
+
+
+def _fence(opened: re.Match[str]) -> str:
+    return f"`{opened[1]}`:\n\n```text" if opened[1] else "```text"
+
+
+PAGES = {"specs/README.md": spec_table, "docs/reference.md": reference, "docs/codes.md": codes_page}
 
 
 def main() -> int:

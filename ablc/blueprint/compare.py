@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from ablc.blueprint.nodes import Blueprint, Group, Layers, Node, Part, size
 
@@ -20,7 +21,7 @@ class Difference:
     after: Node
     paths: tuple[str, ...]
 
-    @property
+    @cached_property
     def params(self) -> int:
         return len(self.paths) * (size(self.after) - size(self.before))
 

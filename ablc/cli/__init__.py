@@ -18,7 +18,7 @@ def start() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows only ASCII is no reason to stop
     try:
-        app()
+        app(prog_name="ablc")  # `python -m ablc` too
     except KeyboardInterrupt:
         sys.exit(130)
     finally:

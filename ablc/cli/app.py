@@ -11,6 +11,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from ablc.cli import completion
+
 app = typer.Typer(
     name="ablc",
     help="Architecture ablations: a spec goes in; an exact count and a trained model come out.",
@@ -27,9 +29,34 @@ class Format(StrEnum):
     json = "json"
 
 
-Specs = Annotated[list[str] | None, typer.Argument(metavar="SPEC…", help="spec files, or folders of them")]
-Text = Annotated[list[str] | None, typer.Option("-e", metavar="TEXT", help="a spec as text, in place of a file")]
-Model = Annotated[str | None, typer.Option("--model", "-m", help="the base model where a spec names none")]
+Specs = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="SPEC…", help="spec files, or folders of them", autocompletion=completion.specs),
+]
+Text = Annotated[
+    list[str] | None,
+    typer.Option("-e", metavar="TEXT", help="a spec as text, in place of a file", autocompletion=completion.text),
+]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="the base model where a spec names none", autocompletion=completion.models),
+]
+OneSpec = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="SPEC", help="a spec file, or a variant of one: sweep.abl@r=8", autocompletion=completion.specs
+    ),
+]
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(help="wikitext2, wikitext2-log, local, or a recipe file", autocompletion=completion.recipes),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="any recipe key: train.lr=1e-4", autocompletion=completion.settings
+    ),
+]
 FormatOption = Annotated[Format, typer.Option("--format", help="for people or for machines")]
 Length = Annotated[int, typer.Option("--length", min=1, max=10**9, help="sequence length that FLOPs are counted at")]
 
@@ -77,12 +104,52 @@ def plan(
     _do(plan_command, specs or [], text or [], model, format.value, length, layers)
 
 
-@app.command()
-def check(specs: Specs = None, text: Text = None, model: Model = None) -> None:
-    """Errors, warnings and failed claims of specs."""
-    from ablc.cli.check import check_command
+class Findings(StrEnum):
+    human = "human"
+    json = "json"
+    github = "github"
 
-    _do(check_command, specs or [], text or [], model)
+
+@app.command()
+def check(
+    specs: Specs = None,
+    text: Text = None,
+    model: Model = None,
+    format: Annotated[
+        Findings, typer.Option("--format", help="for people, machines, annotations on GitHub")
+    ] = Findings.human,
+    strict: Annotated[bool, typer.Option("--strict", help="exit with 1 where there is a warning")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="take out what changes nothing")] = False,
+    diff: Annotated[bool, typer.Option("--diff", help="show what --fix would take out; write nothing")] = False,
+) -> None:
+    """Errors, warnings and failed claims of specs; `ablc explain CODE` says more of each."""
+    from ablc.cli.check import CheckOptions, check_command
+
+    _do(check_command, specs or [], text or [], model, CheckOptions(format.value, strict, fix, diff))
+
+
+@app.command()
+def explain(
+    code: Annotated[str | None, typer.Argument(metavar="CODE", help="the code of an error or a warning")] = None,
+) -> None:
+    """What a code means, with an example and the way out; all codes where none is named."""
+    from ablc.cli.explain import explain_command
+
+    _do(explain_command, code)
+
+
+@app.command()
+def fmt(
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="FILE…", help="spec files, folders of them, or - for stdin")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="write nothing; list the files that would change")] = False,
+    diff: Annotated[bool, typer.Option("--diff", help="write nothing; show what would change")] = False,
+) -> None:
+    """Give specs canonical text; what they say, and their comments, stay."""
+    from ablc.cli.fmt import fmt_command
+
+    _do(fmt_command, files or [], check, diff)
 
 
 class Page(StrEnum):
@@ -95,7 +162,10 @@ class Page(StrEnum):
 @app.command()
 def diff(
     named: Annotated[
-        list[str] | None, typer.Argument(metavar="[A] [B] [-- PATH…]", help="files, folders, or git revisions")
+        list[str] | None,
+        typer.Argument(
+            metavar="[A] [B] [-- PATH…]", help="files, folders, or git revisions", autocompletion=completion.specs
+        ),
     ] = None,
     against: Annotated[
         str | None, typer.Option(metavar="REV", help="compare this revision with the files here")
@@ -113,17 +183,13 @@ def diff(
 
 @app.command()
 def run(
-    spec: Annotated[
-        str | None, typer.Argument(metavar="SPEC", help="a spec file, or a variant of one: sweep.abl@r=8")
-    ] = None,
-    recipe: Annotated[str | None, typer.Option(help="wikitext2, wikitext2-log, local, or a recipe file")] = None,
+    spec: OneSpec = None,
+    recipe: RecipeOption = None,
     steps: Annotated[int | None, typer.Option(min=1, help="optimizer steps, in place of the recipe's")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="of initial weights and data order")] = None,
     scale: Annotated[str | None, typer.Option(help="width of the model that trains: 1/8, full, auto")] = None,
     out: Annotated[Path | None, typer.Option(help="the run's directory")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="any recipe key: train.lr=1e-4")
-    ] = None,
+    set_: Settings = None,
     resume: Annotated[Path | None, typer.Option(metavar="DIR", help="go on with the run in this directory")] = None,
     nproc: Annotated[int, typer.Option("--nproc", min=1, max=1024, help="processes, one for each GPU")] = 1,
     report_init: Annotated[bool, typer.Option("--report-init", help="how far pairs start from what was")] = False,
@@ -166,10 +232,11 @@ def evaluate(
 
 @app.command()
 def calibrate(
-    spec: Annotated[
-        str | None, typer.Argument(metavar="SPEC", help="a spec file, or a variant of one: sweep.abl@r=8")
+    spec: OneSpec = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="whose data to use; local texts where none is named", autocompletion=completion.recipes),
     ] = None,
-    recipe: Annotated[str | None, typer.Option(help="whose data to use; local texts where none is named")] = None,
     batches: Annotated[int | None, typer.Option(min=1, help="batches that blocks are fitted on: 16")] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="optimizer steps for a block with an activation inside: 300")
@@ -177,9 +244,7 @@ def calibrate(
     lr: Annotated[float | None, typer.Option(min=0.0, help="their peak learning rate: 1e-3")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="of the data order, and of the fits")] = None,
     out: Annotated[Path | None, typer.Option(help="the directory of the result, that of a run")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="any recipe key: train.block_size=512")
-    ] = None,
+    set_: Settings = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="DIR", help="go on with the calibration in this directory")
     ] = None,
@@ -191,7 +256,11 @@ def calibrate(
 
 
 @app.command()
-def ops(names: Annotated[list[str] | None, typer.Argument(metavar="NAME…", help="operations")] = None) -> None:
+def ops(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME…", help="operations", autocompletion=completion.operations)
+    ] = None,
+) -> None:
     """The operations: what each does, where it may stand, an example."""
     from ablc.cli.catalogue import ops_command
 
@@ -214,6 +283,14 @@ def models() -> None:
     from ablc.cli.catalogue import models_command
 
     _do(models_command)
+
+
+@app.command()
+def lsp() -> None:
+    """Serve an editor: the language server protocol on stdin and stdout."""
+    from ablc.cli.lsp import lsp_command
+
+    _do(lsp_command)
 
 
 git = typer.Typer(name="git", help="Let git show changes of specs better, in this clone alone.", no_args_is_help=True)

@@ -227,7 +227,7 @@ def _report_vain_freezes(draft: _Draft) -> None:
 
 
 def _report_large_pair(draft: _Draft, edit: Edit, difference: Difference) -> None:
-    if isinstance(difference.after, Chain) and size(difference.after) > size(difference.before):
+    if isinstance(difference.after, Chain) and difference.params > 0:
         figures = f"{size(difference.after):,} weights, and what it replaces {size(difference.before):,}"
         fault = Fault("large-pair", f"the pair in `{difference.slot}` holds {figures}", edit.call, level="warning")
         if fault not in draft.faults:
@@ -247,14 +247,17 @@ def _changes(draft: _Draft, folded: Blueprint) -> Iterable[Change]:
             lines[edit.statement, difference.slot, before, after].append((difference, layers))
             _report_large_pair(draft, edit, difference)
     erased = _erased_by(draft)
-    order = {edit.statement: number for number, edit in reversed([*enumerate(draft.spec.edits)])}
+    edits_of: dict[Span, list[Edit]] = defaultdict(list)
+    for edit in draft.spec.edits:
+        edits_of[edit.statement].append(edit)
+    order = {statement: number for number, statement in enumerate(edits_of)}
     for (statement, slot, before, after), entries in sorted(lines.items(), key=lambda item: order[item[0][0]]):
         at = None if entries[0][1] is None else tuple(sorted(layer for _, some in entries for layer in some or ()))
         matched = sum(len(difference.paths) * len(layers or (0,)) for difference, layers in entries)
         params = sum(difference.params * len(layers or (0,)) for difference, layers in entries)
         yield _line(statement, slot, at, before, after, matched, params, params, tuple(erased.pop(statement, ())))
     for statement, taken_back in erased.items():  # one that only put the original back left no difference
-        edits = [edit for edit in draft.spec.edits if edit.statement == statement]
+        edits = edits_of[statement]
         layers = None if edits[0].layers is None else tuple(sorted({n for e in edits for n in e.layers or ()}))
         yield _line(statement, edits[0].slot, layers, "replaced", "original", 0, 0, 0, tuple(taken_back))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from ablc.blueprint import Group, Node, Part, Tied, leaves, size, slot_size
 from ablc.blueprint.slots import slots_in
@@ -36,6 +37,10 @@ class _Fold:
     effects: dict[int, frozenset[str]] = field(default_factory=dict)
     standing: dict[int, set[str]] = field(default_factory=dict)
     erased: dict[int, int] = field(default_factory=dict)
+
+    @cached_property
+    def leaf_slots(self) -> list[tuple[str, tuple[str, ...]]]:
+        return _leaf_slots(self.original)
 
 
 class _WholeIsGone(Exception):
@@ -103,7 +108,7 @@ def _check_ties(node: Node, original: Node) -> None:
 
 def _record(fold: _Fold, number: int, edit: Edit, node: Node) -> None:
     """Note whose leaves the edit took over and what it changed."""
-    touched = {path for path, slots in _leaf_slots(fold.original) if edit.slot == "layer" or edit.slot in slots}
+    touched = {path for path, slots in fold.leaf_slots if edit.slot == "layer" or edit.slot in slots}
     for earlier, left in list(fold.standing.items()):
         if left <= touched:
             fold.erased[earlier] = number
@@ -126,17 +131,18 @@ def _leaf_slots(node: Node, path: str = "", outer: tuple[str, ...] = ()) -> list
     return found
 
 
-def _changed(original: Node, node: Node) -> set[str]:
+def _changed(original: Node, node: Node, path: str = "") -> set[str]:
     """The leaves of the original at or above which something else stands now."""
-    now = {path: part.node for path, part in leaves(node)}
-    if not isinstance(node, Group) and node != original:
-        return {path for path, _ in leaves(original)}
-    changed = set()
-    for path, part in leaves(original):
-        whole = next((p for p in now if path == p or path.startswith(f"{p}.")), None)
-        if whole != path or now[path] != part.node:
-            changed.add(path)
-    return changed
+    if node is original:
+        return set()
+    if isinstance(node, Group) and isinstance(original, Group):
+        changed: set[str] = set()
+        for now, part in zip(node.parts, original.parts, strict=True):
+            changed |= _changed(part.node, now.node, f"{path}.{part.path}" if path else part.path)
+        return changed
+    if node == original:
+        return set()
+    return {leaf for leaf, _ in leaves(original, path)} if isinstance(original, Group) else {path}
 
 
 def _refused(edit: Edit, refusal: Refusal, everywhere: Sequence[Node]) -> Fault:

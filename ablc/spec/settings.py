@@ -123,6 +123,8 @@ def _choices(statement: Statement, found: Settings, faults: list[Fault]) -> list
 def _report_unused(program: Program, found: Settings, faults: list[Fault]) -> None:
     if not found.vary:
         return
+    if not found.vary:
+        return
     used = {word.name for statement in program.statements for word in _value_words(statement.node)}
     for name, statement in found.vary.items():
         if name not in used:

@@ -12,9 +12,10 @@ import pytest
 import ablc
 from ablc.api import load
 from ablc.bases import builtin
+from ablc.checking import check
+from ablc.checking.mend import Mended, write
 from ablc.faults import Fault, UserError, render
 from ablc.pipeline import compile_file
-from ablc.planning.verdicts import failure
 from ablc.recipes import load_recipe, make_recipe, parse_setting
 from ablc.spec.proxy import factor_of
 
@@ -22,15 +23,20 @@ FOLDER = Path(__file__).resolve().parent
 PACKAGE = Path(ablc.__file__).resolve().parent
 CODE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)+|syntax|refused|erased")
 NOT_CODES = {"utf-8", "utf-8-sig"}
-NOT_HERE = ("train/", "patching/", "exporting/", "review/", "cli/")  # faults of commands and runs have their own tests
+NOT_HERE = (
+    "lsp/",
+    "train/",
+    "patching/",
+    "exporting/",
+    "review/",
+    "cli/",
+)  # faults of commands and runs have their own tests
 
 
 def told(name: str) -> list[Fault]:
-    """What `check` tells of a file: its faults, then its failed claims."""
-    compiled = compile_file(Path(name))
-    verdicts = [(verdict, planned) for planned in compiled.variants for verdict in planned.verdicts]
-    failed = [failure(verdict, planned.spec.variant) for verdict, planned in verdicts if verdict.holds is False]
-    return [*compiled.faults, *failed]
+    """What `check` tells of a file: its faults and its lints, then its failed claims."""
+    (checked,) = check([compile_file(Path(name))])
+    return [*checked.told]
 
 
 # --- what no file beside this one can hold ---------------------------------------------------------------------------
@@ -73,6 +79,20 @@ def _family(name: str) -> Path:
     return path
 
 
+def _same_model() -> list[Fault]:
+    family = "vary tag = one, two\nname = tag\nmlp = lora(16)"
+    texts = {"first": "mlp[0:6] = lora(8)", "second": "mlp = lora(8)", "third": family}
+    for name, text in texts.items():
+        Path(f"{name}.abl").write_text(f'model = "EleutherAI/pythia-70m"\n{text}\n')
+    return [fault for one in check([compile_file(Path(f"{name}.abl")) for name in texts]) for fault in one.told]
+
+
+def _changed_meanwhile() -> object:
+    path = Path("cannot-write.abl")
+    path.write_text("mlp = none\n")
+    return write(Mended(path, "mlp = full\n", "", (), ()))
+
+
 def _raised(act: Callable[[], object]) -> list[Fault]:
     with pytest.raises(UserError) as caught:
         act()
@@ -85,6 +105,8 @@ def _no_recipe() -> object:
 
 
 MADE: dict[str, Callable[[], list[Fault]]] = {
+    "same-model": _same_model,
+    "cannot-write": lambda: _raised(_changed_meanwhile),
     "file-too-large": _too_large,
     "extends-too-many": _too_deep,
     "too-many-statements": _too_many_statements,
