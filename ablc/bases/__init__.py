@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,9 @@ from ablc.faults import nearest
 from ablc.language.read import MAX_BYTES, is_file
 
 HUB_TIMEOUT_S = 5
+
+# Whether the hub may be asked for what isn't on this machine: an editor's server must not do so at every keystroke.
+may_ask: ContextVar[bool] = ContextVar("may_ask", default=True)
 
 
 class BaseProblem(Exception):
@@ -84,6 +88,8 @@ def _from_hub(name: str) -> Mapping[str, Any]:
     try:
         found = try_to_load_from_cache(name, "config.json")
         if not isinstance(found, str):
+            if not may_ask.get():
+                raise LookupError(name)
             get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=HUB_TIMEOUT_S)  # fails without retries
             found = hf_hub_download(name, "config.json", etag_timeout=HUB_TIMEOUT_S)
     except HFValidationError as error:
@@ -93,6 +99,7 @@ def _from_hub(name: str) -> Mapping[str, Any]:
     except RepositoryNotFoundError as error:
         raise BaseProblem("unknown-model", f"the hub has no model `{name}`", offer) from error
     except Exception as error:  # which HTTP client raises, and so what, differs between versions of the hub library
-        message = f"`{name}` is neither built in nor in the local hub cache, and the hub can't be reached"
+        why = "the hub can't be reached" if may_ask.get() else "the hub is asked when the file is saved"
+        message = f"`{name}` is neither built in nor in the local hub cache, and {why}"
         raise BaseProblem("unknown-model", message, offer) from error
     return _read_config(Path(found), f"{name}/config.json")
