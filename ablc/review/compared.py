@@ -48,9 +48,9 @@ class Change:
 
     @property
     def name(self) -> str:
-        """What tells it from the others of its file: the variant, else nothing."""
-        planned = self.after or self.before
-        return (planned.spec.variant or "") if planned is not None else ""
+        """What tells it from the others of its file: the variant, both where they differ, else nothing."""
+        variants = [planned.spec.variant for planned in (self.before, self.after) if planned is not None]
+        return " → @".join(dict.fromkeys(variant for variant in variants if variant))
 
     @cached_property
     def measures(self) -> dict[str, tuple[int | None, int | None]]:

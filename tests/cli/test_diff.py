@@ -69,6 +69,12 @@ def test_folders_are_paired_by_name(folders: Path) -> None:
     assert ablc("diff", "a/text.abl", "b/text.abl", "--exit-code", cwd=folders).returncode == 0
 
 
+def test_two_variants_of_a_file(tmp_path: Path) -> None:
+    write(tmp_path, sweep="vary r = 8, 16\nmlp = lora(r)")
+    said = ablc("diff", "sweep.abl@r=8", "sweep.abl@r=16", cwd=tmp_path).stdout
+    assert "@r=8 → @r=16\n" in said and "Linear(512, 8) · Linear(8, 512) → Linear(512, 16)" in said
+
+
 # --- git -------------------------------------------------------------------------------------------------------------
 
 
