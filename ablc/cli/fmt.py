@@ -172,7 +172,6 @@ def _spelled(text: str, like: bytes) -> bytes:
 def _write(result: _Formatted) -> None:
     """Replace a file's text; through a link, that of the file it leads to. Stdin's goes to stdout."""
     if result.name == STDIN:
-        sys.stdout.flush()
         sys.stdout.buffer.write(result.after)
         sys.stdout.buffer.flush()
         return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from itertools import pairwise, zip_longest
 
@@ -22,7 +22,29 @@ WAITED_FOR = 60  # columns of the widest statement that the comments of its neig
 _INDENT = "    "
 _GAP = 2  # blanks before a comment
 _STRING_OR_COMMENT = re.compile(r'"[^"\n]*"|#[^\n]*')
+_TO_ABLC = re.compile(r"#\s*ablc:")
 _STRING_OR_MARK = re.compile(r'"[^"\n]*"|[()\[\],]')
+
+
+@dataclass
+class _Row:
+    """What no newline parts: statements, a comment behind them, or either."""
+
+    statements: list[Span]
+    comment: Span | None
+    after_blank: bool
+
+    @property
+    def text(self) -> str:
+        """From the first statement to the last."""
+        if not self.statements:
+            return ""
+        return self.statements[0].source.text[self.statements[0].start : self.statements[-1].end]
+
+    @property
+    def speaks_to_ablc(self) -> bool:
+        text = self.text + (self.comment.text if self.comment is not None else "")
+        return any(_TO_ABLC.match(comment) for _, comment in _comments(text))
 
 
 @dataclass
@@ -30,9 +52,10 @@ class _Line:
     """A statement, which may take several lines, with the comment behind it; or a comment alone."""
 
     code: str
-    comment: str
     after_blank: bool
-    continues: bool = False  # a comment alone that goes on with the one above, behind a statement
+    comment: str = ""
+    column: int = 0  # where the comment stood
+    continues: bool = False  # a comment alone that goes on with the one above
 
     @property
     def width(self) -> int:
@@ -88,33 +111,47 @@ def _width(text: str) -> int:
 
 
 def _lines(file: File) -> list[_Line]:
-    text = file.source.text
     spans = split(file.source, []).statements  # a node may end before the bracket that closes its statement
     codes = {span.start: _code(s.node, span.text) for span, s in zip(spans, file.statements, strict=True)}
     lines: list[_Line] = []
-    before = Span(file.source, 0, 0)
-    for span in sorted([*spans, *file.comments], key=lambda span: span.start):
-        between = text[before.end : span.start].split("\n")
-        after_blank = bool(lines) and not all(line.strip() for line in between[1:-1])
-        if span.start in codes:
-            lines.append(_Line(codes[span.start], "", after_blank))
-        elif lines and len(between) == 1:
-            lines[-1].comment = span.text.rstrip()
-        else:
-            goes_on = bool(lines) and not after_blank and _goes_on(lines[-1], before, span)
-            lines.append(_Line("", span.text.rstrip(), after_blank, goes_on))
-        before = span
+    is_told = False  # whether a comment to ablc stands on this row, or on a row of comments above
+    for row in _rows(file.source.text, sorted([*spans, *file.comments], key=lambda span: span.start), codes):
+        is_told = is_told or row.speaks_to_ablc
+        # such a comment is about all that is on a line
+        is_one = is_told and len(row.statements) > 1
+        shown = [_kept(row.text)] if is_one else [codes[span.start] for span in row.statements] or [""]
+        above = lines[-1] if lines else None
+        lines += [_Line(code, row.after_blank and place == 0) for place, code in enumerate(shown)]
+        if row.comment is not None:
+            lines[-1].comment, lines[-1].column = row.comment.text.rstrip(), _column(row.comment)
+            lines[-1].continues = not row.statements and not row.after_blank and _goes_on(above, lines[-1].column)
+        is_told = is_told and not row.statements
     return lines
 
 
-def _goes_on(above: _Line, before: Span, comment: Span) -> bool:
-    """Whether a comment that has its line for itself goes on with one behind a statement: it stands right below."""
-    is_behind = bool(above.comment) and bool(above.code or above.continues)
-    return is_behind and _column(before) == _column(comment)
+def _rows(text: str, spans: list[Span], codes: Container[int]) -> list[_Row]:
+    """Statements and comments, by the newlines between them."""
+    rows: list[_Row] = []
+    end = 0
+    for span in spans:
+        between = text[end : span.start].split("\n")
+        if not rows or len(between) > 1:
+            rows.append(_Row([], None, bool(rows) and not all(line.strip() for line in between[1:-1])))
+        if span.start in codes:
+            rows[-1].statements.append(span)
+        else:
+            rows[-1].comment = span
+        end = span.end
+    return rows
 
 
-def _column(span: Span) -> int:
-    return _width(span.source.text[span.start - span.column + 1 : span.start].expandtabs())
+def _goes_on(above: _Line | None, column: int) -> bool:
+    """Whether a comment that has its line for itself goes on with the one above: it stands right below."""
+    return above is not None and bool(above.comment) and above.column == column
+
+
+def _column(comment: Span) -> int:
+    return _width(comment.source.text[comment.start - comment.column + 1 : comment.start].expandtabs())
 
 
 def _runs(lines: list[_Line]) -> list[list[_Line]]:
@@ -135,9 +172,13 @@ def _runs(lines: list[_Line]) -> list[list[_Line]]:
 def _code(node: StatementNode, text: str) -> str:
     """The text of a statement. With comments inside it stays: where they belong, only its author knows."""
     if any(_comments(text)):
-        return "\n".join(line.rstrip() for line in text.split("\n"))
+        return _kept(text)
     flat = show(node)
     return flat if _width(flat) <= WIDTH else _broken(flat)
+
+
+def _kept(text: str) -> str:
+    return "\n".join(line.rstrip() for line in text.split("\n"))
 
 
 def _broken(flat: str) -> str:

@@ -106,6 +106,7 @@ def test_line_ends_and_the_byte_order_mark_stay(ugly: Path, mark: bytes, end: by
         (b"mlp = none\r\nlayer = none\n", b"mlp = none\r\nlayer = none\r\n"),
         (b"mlp = none\nlayer = none\r\n", b"mlp = none\nlayer = none\n"),
         (b"mlp = none # a\r\r\n", b"mlp = none  # a\r\n"),
+        (b"mlp = none\r", b"mlp = none\n"),
     ],
 )
 def test_mixed_line_ends_become_those_of_the_first_line(ugly: Path, text: bytes, after: bytes) -> None:
@@ -238,6 +239,12 @@ def test_a_broken_file_is_told_of_and_left_and_others_are_formatted(ugly: Path) 
     places = re.findall(r"error\[syntax\].*\n *--> (\S+)", done.stderr)
     assert places == [f"{broken}:2:5", f"{broken}:3:13"]
     assert ugly.read_text() == GOOD and state(broken) == before
+
+
+def test_errors_are_told_in_the_order_of_their_places(ugly: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ugly.write_text("mlp == none\nlayer[3 = none\n")
+    assert fmt_command([str(ugly)], False, False) == 2
+    assert re.findall(r"error\[([a-z-]+)\]", capsys.readouterr().err) == ["syntax", "unclosed-bracket"]
 
 
 @pytest.mark.parametrize("options", [(True, False), (False, True)])

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statement_trees import statements
 
+from ablc.checking.allow import allows_in
 from ablc.faults import Fault, Source
 from ablc.language import tree
 from ablc.language.formatting import difference, formatted
@@ -25,7 +26,10 @@ SHIPPED = sorted([*(ROOT / "specs").glob("*.abl"), *(ROOT / "ablc" / "recipes").
 # --- random files: what they say, and a layout of it -----------------------------------------------------------------
 
 LEXEME = re.compile(r'"[^"]*"|\d[\d_]*(?:\.\d[\d_]*)?(?:[eE][+-]?\d+)?|\w+|//|[<>=]=|.')
-comments = st.text(st.characters(exclude_characters="\n\0", exclude_categories=["Cs"]), max_size=12).map("#{}".format)
+ALLOW = "# ablc: allow erased that is the point"
+comments = st.just(ALLOW) | st.text(
+    st.characters(exclude_characters="\n\0", exclude_categories=["Cs"]), max_size=12
+).map("#{}".format)
 BLANKS = ["", "", " ", "  ", "\t", "\f"]
 blanks = st.sampled_from(BLANKS)
 Layout = tuple[str, list[tree.StatementNode], list[str]]
@@ -100,6 +104,22 @@ def test_statements_and_comments_stay(layout: Layout) -> None:
 def test_a_canonical_text_is_its_own(layout: Layout) -> None:
     once = canonical(layout[0])
     assert canonical(once) == once
+
+
+def allowed(text: str) -> list[set[int] | None]:
+    """Of each comment that allows a warning, the statements that it is about; None where that is the file."""
+    file = read(text)
+    starts = [statement.offset for statement in file.statements]
+    scopes = [allow.scope for allow in allows_in(file.source).allows]
+    return [None if scope is None else {starts.index(span.start) for span in scope} for scope in scopes]
+
+
+@settings(max_examples=400)
+@given(files())
+def test_what_is_allowed_where_stays(layout: Layout) -> None:
+    before, after = allowed(layout[0]), allowed(canonical(layout[0]))
+    # what stands beside a lone `;` is about nothing, and may come to stand above a statement
+    assert [one if one == set() else other for one, other in zip(before, after, strict=True)] == before
 
 
 @settings(max_examples=200)
@@ -216,6 +236,10 @@ def test_blank_lines_become_one(between: str, kept: str) -> None:
     assert canonical(f"mlp = none{between}layer = none") == f"mlp = none{kept}layer = none\n"
 
 
+def test_statements_of_one_line_stay_together() -> None:
+    assert canonical("layer = none\n\nmlp = none; mlp = full") == "layer = none\n\nmlp = none\nmlp = full\n"
+
+
 @pytest.mark.parametrize(
     ("bounds", "canonical_bounds"),
     [
@@ -264,6 +288,11 @@ def test_comments_dont_wait_for_a_wide_statement() -> None:
     ]
 
 
+def test_a_comment_behind_a_statement_goes_on_with_no_other() -> None:
+    wide = f"mlp[{', '.join('12' for _ in range(16))}] = none"
+    assert canonical(f"{wide}  # a\n{'layer = none'.ljust(len(wide))}  # b") == f"{wide}  # a\nlayer = none  # b\n"
+
+
 def test_a_wide_character_takes_two_columns() -> None:
     assert canonical('about = "層" # a\nname = "abcd" # b') == 'about = "層"   # a\nname = "abcd"  # b\n'
 
@@ -280,7 +309,7 @@ def test_a_comment_right_below_another_goes_on_with_it() -> None:
 
 
 def test_blanks_before_a_comment_may_be_tabs() -> None:
-    assert canonical("mlp=none\t\t# a\n\t\t# b") == "mlp = none  # a\n            # b\n"
+    assert canonical("mlp[3]=none\t# a\n\t\t# b") == "mlp[3] = none  # a\n               # b\n"
 
 
 def test_what_stands_on_several_lines_isnt_aligned_with_its_neighbours() -> None:
@@ -303,6 +332,24 @@ def test_a_comment_behind_brackets_that_mean_nothing_is_kept() -> None:
     text = "train.lr = ((1) # one\n\n) # two\nmlp = none"
     assert canonical(text) == "train.lr = ((1) # one\n\n)  # two\nmlp = none\n"
     assert canonical("train.lr = (1\n\n) # two\nmlp = none") == "train.lr = 1  # two\nmlp = none\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"layer = none\nmlp=none; layer = full  {ALLOW}\n",
+        f"layer = none\n{ALLOW}\n# and so\nmlp=none; layer = full\nlayer = none\n",
+        f"layer = none\nmlp=none; layer[ {ALLOW}\n3] = full\n",
+    ],
+)
+def test_statements_that_one_comment_to_ablc_is_about_stay_together(text: str) -> None:
+    assert canonical(text) == text
+
+
+def test_other_statements_near_such_a_comment_are_parted() -> None:
+    text = f"mlp=none {ALLOW}\nmlp=none;mlp=full\n{ALLOW}\nmlp=none\nmlp=none;mlp=full"
+    parted = "mlp = none\nmlp = full\n"
+    assert canonical(text) == f"mlp = none  {ALLOW}\n{parted}{ALLOW}\nmlp = none\n{parted}"
 
 
 def test_a_hash_in_a_string_is_no_comment() -> None:
