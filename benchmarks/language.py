@@ -15,8 +15,10 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 ABLC = [sys.executable, "-m", "ablc"]
@@ -109,6 +111,36 @@ def keystroke(text: Callable[[int], str], rounds: int, at_once: int = 1) -> Seco
     server.stop()
 
 
+# --- whole commands --------------------------------------------------------------------------------------------------
+
+
+def folder(place: Path, changed: int) -> None:
+    """A thousand different specs; in the first `changed` of them a rank is another one."""
+    place.mkdir()
+    for n in range(1000):
+        rank = 8 + n // 24 + (3 if n < changed else 0)
+        lines = (
+            'model = "EleutherAI/pythia-410m"',
+            "",
+            "attention.out = none",
+            f"attention.qkv[{n % 24}:] = lora({rank})",
+            f"mlp[{n % 12}:{12 + n % 12}] = nonlinear_lora({n + 1})",
+            "expect layers.mlp == 12",
+        )
+        (place / f"{n:04}.abl").write_text("".join(f"{line}\n" for line in lines))
+
+
+def command(rounds: int, *words: str, changed: int = 0) -> Seconds:
+    """A command in a folder that has a thousand specs in `a`, and in `b` the same but for those that changed."""
+    with tempfile.TemporaryDirectory() as place:
+        folder(Path(place, "a"), 0)
+        folder(Path(place, "b"), changed)
+        for _ in range(rounds):
+            started = time.perf_counter()
+            subprocess.run([*ABLC, *words], cwd=place, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            yield time.perf_counter() - started
+
+
 # --- the table -------------------------------------------------------------------------------------------------------
 
 MEASURES: dict[str, Callable[[int], Seconds]] = {
@@ -116,6 +148,10 @@ MEASURES: dict[str, Callable[[int], Seconds]] = {
     "keystroke to diagnostics, 500 lines, 300 warnings": lambda rounds: keystroke(many_changes, rounds),
     "the last of 10 keystrokes at once, 300 warnings": lambda rounds: keystroke(many_changes, rounds, 10),
     "keystroke to diagnostics, first of 50 variants": lambda rounds: keystroke(family, rounds),
+    "fmt --check of 1,000 specs": lambda rounds: command(rounds, "fmt", "--check", "a"),
+    "check of 1,000 specs": lambda rounds: command(rounds, "check", "a"),
+    "diff of two folders of 1,000 specs, 50 changed": lambda rounds: command(rounds, "diff", "a", "b", changed=50),
+    "diff of two folders of 1,000 specs, all changed": lambda rounds: command(rounds, "diff", "a", "b", changed=1000),
 }
 
 

@@ -183,7 +183,7 @@ def measured(way: str, spec: str, options: argparse.Namespace) -> dict[str, Any]
     return said
 
 
-WAYS = ("script", "ablc", "ablc, saving", "ablc, compiled", "ablc, 2 processes")
+WAYS = ("script", "ablc", "saving", "compiled", "2 processes")
 
 
 def overhead(said: dict[str, Any]) -> float:
@@ -194,28 +194,29 @@ def overhead(said: dict[str, Any]) -> float:
 def compare(options: argparse.Namespace) -> None:
     print(f"{platform.machine()}, 1/{options.factor} of the width, {options.rounds} rounds of ", end="")
     print(f"{options.steps} steps of {BATCH} × {BLOCK} tokens\n")
+    ways = options.ways.split(",")
     rounds = [
-        {(way, spec): measured(way, spec, options) for spec in SPECS for way in WAYS} for _ in range(options.rounds)
+        {(way, spec): measured(way, spec, options) for spec in SPECS for way in ways} for _ in range(options.rounds)
     ]
 
     def median(way: str, spec: str, key: str) -> float:
         return statistics.median(one[way, spec][key] for one in rounds)
 
-    print("spec  parameters  tokens/s: script     ablc  ratio  saving  compiled  2 processes", end="")
+    print("spec  parameters  tokens/s: script     ablc", *(f"{way:>11}" for way in ways[1:]), end="")
     print("  MB: script  ablc  overhead")
     for spec in SPECS:
-        assert len({rounds[0][way, spec]["params"] for way in WAYS}) == 1, "not the same model"
-        speeds = [BATCH * BLOCK / median(way, spec, "seconds") for way in ("script", "ablc")]
-        ratios = [statistics.median(r["script", spec]["seconds"] / r[w, spec]["seconds"] for r in rounds) for w in WAYS]
-        memory = [median(way, spec, "memory") for way in ("script", "ablc")]
+        assert len({rounds[0][way, spec]["params"] for way in ways}) == 1, "not the same model"
+        speeds = [BATCH * BLOCK / median(way, spec, "seconds") for way in ways[:2]]
+        ratios = [statistics.median(r["script", spec]["seconds"] / r[w, spec]["seconds"] for r in rounds) for w in ways]
+        memory = [median(way, spec, "memory") for way in ways[:2]]
         loop = statistics.median(overhead(one["ablc", spec]) for one in rounds)
         print(
-            f"{spec:4}  {rounds[0]['ablc', spec]['params']:10,}  {speeds[0]:16,.0f}  {speeds[1]:7,.0f}  "
-            f"{ratios[1]:5.2f}  {ratios[2]:6.2f}  {ratios[3]:8.2f}  {ratios[4]:11.2f}  "
-            f"{memory[0]:10,.0f}  {memory[1]:4,.0f}  {loop:8.1%}"
+            f"{spec:4}  {rounds[0]['ablc', spec]['params']:10,}  {speeds[0]:16,.0f}  {speeds[1]:7,.0f}",
+            *(f"{ratio:11.2f}" for ratio in ratios[1:]),
+            f" {memory[0]:10,.0f}  {memory[1]:4,.0f}  {loop:8.1%}",
         )
     print(
-        "ratios: tokens/s of ablc to those of the script; `saving` with a checkpoint every fifth step, `compiled` with"
+        "ratios of tokens/s to those of the script: as it is, `saving` a checkpoint every fifth step, `compiled` with"
     )
     print("train.compile, and in two processes of one thread each")
     print("\nspec  FLOPs of 01 / FLOPs  seconds of 01 / seconds  worth")
@@ -230,6 +231,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--factor", type=int, default=8)
+    parser.add_argument("--ways", default=",".join(WAYS), help="script and ablc, then any of the others")
     parser.add_argument("--way")
     parser.add_argument("--spec", default="01")
     options = parser.parse_args()
@@ -239,9 +241,9 @@ def main() -> None:
     ways = {
         "script": lambda *given: script(*given),
         "ablc": lambda *given: ablc(*given, save_every=options.steps),
-        "ablc, saving": lambda *given: ablc(*given, save_every=5),
-        "ablc, compiled": lambda *given: ablc(*given, save_every=options.steps, compile=True),
-        "ablc, 2 processes": lambda *given: ablc_together(*given),
+        "saving": lambda *given: ablc(*given, save_every=5),
+        "compiled": lambda *given: ablc(*given, save_every=options.steps, compile=True),
+        "2 processes": lambda *given: ablc_together(*given),
     }
     said = ways[options.way](options.spec, options.factor, options.steps)
     said["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -16,6 +16,7 @@ from ablc.cli.output import (
     CLEAN,
     FINDINGS,
     INVALID,
+    files_of,
     is_terminal,
     plural,
     print_fault,
@@ -26,7 +27,7 @@ from ablc.cli.output import (
 from ablc.faults import Fault, Source, Span, UserError, visible
 from ablc.language.formatting import difference, formatted
 from ablc.language.parse import parse
-from ablc.language.read import MAX_BYTES, decode, read, specs_in
+from ablc.language.read import MAX_BYTES, decode, read
 from ablc.pipeline import Compiled
 
 STDIN = "-"
@@ -82,15 +83,7 @@ def _files(names: list[str]) -> Iterator[str]:
     """Every file once that arguments name; a folder stands for the specs in it."""
     for name in names:
         # nothing at all is a shell's unset variable, and not this folder; reading it will say so
-        is_folder = bool(name) and name != STDIN and _is_folder(Path(name))
-        yield from map(str, specs_in(Path(name)) or [Path(name, "*.abl")]) if is_folder else [name]
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
+        yield from map(str, files_of(Path(name))) if name and name != STDIN else [name]
 
 
 def _deal_with(file: str, deal: Callable[[_Formatted], None]) -> str:

@@ -74,7 +74,7 @@ def compile_all(specs: list[str], texts: list[str], model: str | None) -> Iterat
     """Compile every file, folder and text that a command was given, one at a time."""
     for name in specs:
         if name:
-            yield from (compile_file(file, model=model) for file in _files(Path(name)))
+            yield from (compile_file(file, model=model) for file in files_of(Path(name)))
         else:  # a shell's unset variable, and not this folder
             yield Compiled(name, (), (Fault("cannot-read", "the name of a spec is empty"),))
     for text in texts:
@@ -102,7 +102,8 @@ def nothing_given(specs: list[str], texts: list[str]) -> bool:
     return True
 
 
-def _files(path: Path) -> list[Path]:
+def files_of(path: Path) -> list[Path]:
+    """A file, or the specs in a folder."""
     try:
         return specs_in(path) or [path / "*.abl"] if path.is_dir() else [path]
     except (OSError, ValueError):

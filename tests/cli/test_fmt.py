@@ -15,7 +15,7 @@ import pytest
 from processes import ROOT, SPECS, ablc
 from rich.console import Console
 
-from ablc.cli import fmt
+from ablc.cli import fmt, output
 from ablc.cli.fmt import fmt_command
 from ablc.language.tree import File
 
@@ -284,7 +284,7 @@ def test_a_file_that_goes_while_files_are_read_is_told(
     ugly: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     listed = [ugly.parent / "gone.abl", ugly]
-    monkeypatch.setattr(fmt, "specs_in", lambda folder: listed)
+    monkeypatch.setattr(output, "specs_in", lambda folder: listed)
     assert fmt_command([str(ugly.parent)], False, False) == 2
     said = capsys.readouterr()
     assert said.err.startswith(f"error[cannot-read]: {listed[0]} can't be read: no such file")
