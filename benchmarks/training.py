@@ -202,7 +202,7 @@ def compare(options: argparse.Namespace) -> None:
     def median(way: str, spec: str, key: str) -> float:
         return statistics.median(one[way, spec][key] for one in rounds)
 
-    print("spec  parameters  tokens/s: script     ablc", *(f"{way:>11}" for way in ways[1:]), end="")
+    print("spec  parameters  tokens/s: script     ablc", *(f"{way:>11}" for way in ("as it is", *ways[2:])), end="")
     print("  MB: script  ablc  overhead")
     for spec in SPECS:
         assert len({rounds[0][way, spec]["params"] for way in ways}) == 1, "not the same model"
