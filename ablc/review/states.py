@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from ablc.faults import Fault, Source, Span, UserError
@@ -115,14 +117,29 @@ def _specs(folder: Path) -> list[str]:
 
 
 def _of_states(before: State, after: State) -> Iterator[Pair]:
-    for name in sorted(before.names | after.names):
-        old, new = before.text(name), after.text(name)
-        same = old is not None and old == new
-        if same and not _ELSEWHERE.search(old or b""):
-            yield UNTOUCHED
-            continue
-        pair = Pair(before.compiled(name), after.compiled(name))
-        yield UNTOUCHED if same and pair.means_the_same else pair
+    """By name. Where much is to be compiled, all cores do it: a spec is compiled by itself, and what comes of it is
+    small."""
+    names = sorted(before.names | after.names)
+    touched = [name for name in names if not _is_untouched(before.text(name), after.text(name))]
+    yield from [UNTOUCHED] * (len(names) - len(touched))
+    cores = min(8, os.cpu_count() or 1, len(touched) // 100)
+    if cores < 2 or sys.platform != "linux":  # elsewhere a process takes longer to start than all of it
+        yield from (_pair(before, after, name) for name in touched)
+        return
+    from multiprocessing import get_context  # which takes a while, and is wanted seldom
+
+    yield _pair(before, after, touched[0])  # with it the grammar is loaded, which the others then needn't
+    with get_context("fork").Pool(cores) as pool:
+        yield from pool.imap(partial(_pair, before, after), touched[1:], chunksize=32)
+
+
+def _is_untouched(old: bytes | None, new: bytes | None) -> bool:
+    return old is not None and old == new and not _ELSEWHERE.search(old)
+
+
+def _pair(before: State, after: State, name: str) -> Pair:
+    pair = Pair(before.compiled(name), after.compiled(name))
+    return UNTOUCHED if before.text(name) == after.text(name) and pair.means_the_same else pair
 
 
 # --- revisions -------------------------------------------------------------------------------------------------------

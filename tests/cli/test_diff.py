@@ -69,6 +69,20 @@ def test_folders_are_paired_by_name(folders: Path) -> None:
     assert ablc("diff", "a/text.abl", "b/text.abl", "--exit-code", cwd=folders).returncode == 0
 
 
+def test_many_files_are_compared_as_few_are(tmp_path: Path) -> None:
+    for side, more in (("a", 0), ("b", 1)):
+        write(tmp_path / side, **{f"{n:03}": f"mlp[{n % 6}] = lora({8 + n + more * (n % 2)})" for n in range(300)})
+        write(
+            tmp_path / f"{side}-few", **{f"{n:03}": f"mlp[{n % 6}] = lora({8 + n + more * (n % 2)})" for n in range(4)}
+        )
+    many, few = (
+        json.loads(ablc("diff", *pair, "--format", "json", cwd=tmp_path).stdout)["pairs"]
+        for pair in (("a", "b"), ("a-few", "b-few"))
+    )
+    assert [pair["before"][-7:] for pair in many] == [f"{n:03}.abl" for n in range(300) if n % 2]
+    assert [pair["difference"] for pair in many[:2]] == [pair["difference"] for pair in few]
+
+
 def test_two_variants_of_a_file(tmp_path: Path) -> None:
     write(tmp_path, sweep="vary r = 8, 16\nmlp = lora(r)")
     said = ablc("diff", "sweep.abl@r=8", "sweep.abl@r=16", cwd=tmp_path).stdout
