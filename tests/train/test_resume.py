@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from forked import finish, start
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
 
 from ablc.train import checkpoints
 from ablc.train.checkpoints import Checkpoints
@@ -181,7 +182,9 @@ def test_a_second_process_on_one_run_is_refused(begin: Start, again: Start, tmp_
 
 
 def test_a_tokenizer_that_has_changed(begin: Start, again: Start, cache: Path, tmp_path: Path, straight: Path) -> None:
-    (file,) = (cache / "tokenizers").glob("*/tokenizer.json")
+    wanted = json.loads((straight / "run.json").read_text())["vocab_size"]
+    made = (cache / "tokenizers").glob("*/tokenizer.json")  # those of other tests too
+    file = next(one for one in made if Tokenizer.from_file(str(one)).get_vocab_size() == wanted)
     shutil.copy(file, tmp_path / "tok.json")
     arguments = ["run", "small.abl", "--recipe", "local", "--steps", "3", "--set", "train.tokenizer=tok.json"]
     code, said = finish(begin(*arguments, "--set", "train.scale=full", "--out", "out"), tmp_path)
