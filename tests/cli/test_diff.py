@@ -83,6 +83,18 @@ def test_many_files_are_compared_as_few_are(tmp_path: Path) -> None:
     assert [pair["difference"] for pair in many[:2]] == [pair["difference"] for pair in few]
 
 
+def test_a_claim_that_stops_holding_is_told(tmp_path: Path) -> None:
+    claim = "expect params < 57_900_000\nexpect layers.mlp == 6"
+    write(tmp_path, a=f"mlp = lora(8)\n{claim}", b=f"mlp = lora(16)\n{claim}")
+    assert ablc("diff", "a.abl", "b.abl", cwd=tmp_path).stdout.endswith(
+        "expect params < 57_900_000: stopped holding\n\n"
+    )
+    assert ablc("diff", "b.abl", "a.abl", cwd=tmp_path).stdout.endswith("expect params < 57_900_000: holds now\n\n")
+    assert (
+        "| **a claim stopped holding** |" in ablc("diff", "a.abl", "b.abl", "--format", "github", cwd=tmp_path).stdout
+    )
+
+
 def test_two_variants_of_a_file(tmp_path: Path) -> None:
     write(tmp_path, sweep="vary r = 8, 16\nmlp = lora(r)")
     said = ablc("diff", "sweep.abl@r=8", "sweep.abl@r=16", cwd=tmp_path).stdout
