@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -105,15 +106,15 @@ def _github(found: list[Pair]) -> None:
     if told:
         lines = [_overview(pair, change) for pair in told for change in _changes(pair)]
         columns = ("spec", "", "parameters before", "after", "difference", "%")
-        print("\n".join(_table(Table(columns, tuple(lines), frozenset(columns[2:])))))
+        print("\n".join(_marked(Table(columns, tuple(lines), frozenset(columns[2:])))))
     for pair in told:
-        print(f"<details><summary>{_escaped(rows.title(pair))}</summary>\n")
+        print(f"<details><summary>{html.escape(visible(rows.title(pair)))}</summary>\n")  # no Markdown in there
         print("\n".join([*_page(pair), "</details>\n"]))
 
 
 def _overview(pair: Pair, change: Change | None) -> tuple[str, ...]:
     if change is None:
-        return f"`{rows.title(pair)}`", pair.status, "", "", "", ""
+        return _code(rows.title(pair)), pair.status, "", "", "", ""
     name = rows.title(pair) + (f" @{change.name}" if change.name else "")
     counted = rows.measures(change).rows[0][1:]
     stopped = any(claim.word == "stopped holding" for claim in change.claims)
@@ -152,9 +153,13 @@ def _changes(pair: Pair) -> Sequence[Change | None]:
 
 
 def _table(table: Table) -> list[str]:
+    return _marked(Table(table.columns, tuple(tuple(map(_escaped, row)) for row in table.rows), table.right))
+
+
+def _marked(table: Table) -> list[str]:
+    """A table whose cells are Markdown already."""
     rule = ["--:" if column in table.right else "---" for column in table.columns]
-    body = [[_escaped(cell) for cell in row] for row in table.rows]
-    return [f"| {' | '.join(cells)} |" for cells in ([*table.columns], rule, *body)] + [""]
+    return [f"| {' | '.join(cells)} |" for cells in (table.columns, rule, *table.rows)] + [""]
 
 
 def _errors(pair: Pair) -> list[Fault]:
@@ -163,7 +168,8 @@ def _errors(pair: Pair) -> list[Fault]:
 
 
 def _code(text: str) -> str:
-    return f"`{text.replace('`', '')}`"
+    """A name as it is spelled; a bar would end a table's cell in code too."""
+    return f"`{visible(text).translate({ord('`'): None, ord('|'): '¦', 10: ' '})}`"
 
 
 def _escaped(text: str) -> str:
