@@ -82,11 +82,13 @@ class Change:
 
 @dataclass(frozen=True)
 class Pair:
-    """A file in two states, None where it isn't there. Neither is looked at where the `same_text` means the same."""
+    """A file in two states, None where it isn't there. Neither is looked at where the `same_text` means the same.
+    `name` is what both are called where they are states of one file."""
 
     before: Compiled | None
     after: Compiled | None
     same_text: bool = False
+    name: str | None = None
 
     @property
     def names(self) -> tuple[str | None, str | None]:

@@ -65,7 +65,12 @@ class Repository:
     def tracked(self) -> list[str]:
         """The specs of the working tree by path from the top, new ones too, but none that git ignores."""
         listed = _git(self.root, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", "*.abl")
-        return sorted({name for name in listed.split("\0") if name and (self.root / name).exists()})
+        return sorted({name for name in listed.split("\0") if name and self._is_file(self.root / name)})
+
+    @staticmethod
+    def _is_file(path: Path) -> bool:
+        """Whether there is one; a link is another name of a file that is compared itself, or not ours."""
+        return path.is_file() and not path.is_symlink()
 
     @contextmanager
     def at(self, commit: str) -> Iterator[Path]:

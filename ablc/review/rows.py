@@ -31,10 +31,10 @@ class Table:
 
 
 def title(pair: Pair) -> str:
-    """The names of both states; one where they differ by their revision alone."""
-    before, after = pair.names
-    paths = {name.rpartition(":")[2] for name in (before, after) if name is not None}
-    return paths.pop() if len(paths) == 1 else f"{before} → {after}"
+    """The name of the file, or both where it has two."""
+    if pair.name is not None:
+        return pair.name
+    return " → ".join(dict.fromkeys(name for name in pair.names if name is not None))
 
 
 def changes(change: Change) -> Iterator[tuple[str, Table]]:

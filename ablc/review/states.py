@@ -138,7 +138,8 @@ def _is_untouched(old: bytes | None, new: bytes | None) -> bool:
 
 
 def _pair(before: State, after: State, name: str) -> Pair:
-    pair = Pair(before.compiled(name), after.compiled(name))
+    shown = None if before.revision is None else os.path.relpath(after.root / name) if after.revision is None else name
+    pair = Pair(before.compiled(name), after.compiled(name), name=shown)
     return UNTOUCHED if before.text(name) == after.text(name) and pair.means_the_same else pair
 
 

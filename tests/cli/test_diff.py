@@ -170,6 +170,13 @@ def test_a_file_that_it_extends_is_the_one_of_then(repository: Path) -> None:
     assert said.startswith("specs/b.abl\n") and "Linear(512, 8) · Linear(8, 512) → Linear(512, 9)" in said
 
 
+def test_links_and_names_that_look_like_revisions(repository: Path) -> None:
+    (repository / "specs" / "link.abl").symlink_to("a.abl")
+    (repository / "specs" / "fresh.abl").rename(repository / "specs" / "HEAD:ü x.abl")
+    said = ablc("diff", "--", "specs", cwd=repository).stdout
+    assert [line for line in said.splitlines() if ".abl" in line] == ["specs/HEAD:ü x.abl (added)", "specs/a.abl"]
+
+
 def test_from_a_folder_inside(repository: Path) -> None:
     assert status(repository / "specs" / "base", "HEAD~1", "HEAD", "c.abl") == {"c.abl": "changed"}
 
