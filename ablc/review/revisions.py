@@ -60,7 +60,12 @@ class Repository:
         """The blob of everything that specs may need, by path from the top."""
         listed = _git(self.root, "ls-tree", "-r", "-z", "--full-tree", commit).split("\0")
         entries = [entry.partition("\t") for entry in listed if entry.startswith("100")]  # no links, no submodules
-        return {name: about.split()[2] for about, _, name in entries if f"/{name}".endswith(NEEDED)}
+        found = {name: about.split()[2] for about, _, name in entries if f"/{name}".endswith(NEEDED)}
+        for name in found:
+            if {"", ".", "..", ".git"} & set(name.split("/")):
+                # No checkout makes such a name, but a fetched tree may hold it, and would choose where we write.
+                raise RevisionError(f"the commit {commit[:10]} holds a file outside of its tree: {name[:100]}")
+        return found
 
     def tracked(self) -> list[str]:
         """The specs of the working tree by path from the top, new ones too, but none that git ignores."""

@@ -214,6 +214,24 @@ def test_what_cant_be_compared(repository: Path, tmp_path_factory: pytest.TempPa
     assert told("none", "none", cwd=alone).endswith("there are no specs in none and none")
 
 
+@pytest.mark.parametrize("name", [b"..", b"/outside"])
+def test_a_commit_doesnt_choose_where_is_written(repository: Path, tmp_path: Path, name: bytes) -> None:
+    def made(*arguments: str, data: bytes) -> str:
+        command = ["git", "-C", str(repository), *arguments]
+        return subprocess.run(command, input=data, capture_output=True, check=True).stdout.decode().strip()
+
+    blob = made("hash-object", "-w", "--stdin", data=b"mlp = none")
+    inner = made("mktree", data=f"100644 blob {blob}\tescaped.abl\n".encode())
+    entry = b"40000 " + name + b"\0" + bytes.fromhex(inner)
+    tree = made("hash-object", "-t", "tree", "-w", "--literally", "--stdin", data=entry)
+    commit = git(repository, "commit-tree", "-m", "x", tree)
+    place = tmp_path / "temporary" / "inside"
+    place.mkdir(parents=True)
+    done = ablc("diff", commit, "HEAD", cwd=repository, TMPDIR=str(place))
+    assert done.returncode == 2 and "holds a file outside of its tree" in done.stderr
+    assert not list((tmp_path / "temporary").rglob("*.abl"))
+
+
 def test_git_isnt_needed_for_files(tmp_path: Path) -> None:
     write(tmp_path, a="mlp = lora(8)", b="mlp = lora(9)")
     assert ablc("diff", "a.abl", "b.abl", cwd=tmp_path, PATH="").returncode == 0
