@@ -30,6 +30,7 @@ from ablc.blueprint.nodes import (
     size,
     slot_size,
     tensors,
+    trained_size,
     weights,
 )
 
@@ -58,5 +59,6 @@ __all__ = [
     "size",
     "slot_size",
     "tensors",
+    "trained_size",
     "weights",
 ]

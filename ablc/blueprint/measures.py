@@ -16,6 +16,7 @@ from ablc.blueprint.nodes import (
     leaves,
     size,
     slot_size,
+    trained_size,
     weights,
 )
 from ablc.blueprint.slots import slots_in
@@ -31,7 +32,7 @@ def params(blueprint: Blueprint) -> int:
 
 def trainable(blueprint: Blueprint) -> int:
     """Parameters that aren't frozen."""
-    return _total(blueprint, _unfrozen)
+    return _total(blueprint, trained_size)
 
 
 def unread(blueprint: Blueprint) -> int:
@@ -123,12 +124,6 @@ def _total(blueprint: Blueprint, reading: Callable[[Node], int]) -> int:
             known[id(node)] = reading(node)
         total += known[id(node)]
     return total
-
-
-def _unfrozen(node: Node) -> int:
-    if isinstance(node, Group):
-        return sum(_unfrozen(part.node) for part in node.parts if not part.frozen)
-    return size(node)
 
 
 def _parts_in(node: Node, slot: str, path: str = "", inside: bool = False) -> Iterator[tuple[str, Part]]:

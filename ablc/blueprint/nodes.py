@@ -13,6 +13,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -122,12 +123,16 @@ class Group:
     head_dim: int = 0
 
     def __hash__(self) -> int:
-        """Taken once: groups are deep, and looked up again and again."""
-        known = self.__dict__.get("_hash")
-        if known is None:
-            known = hash((self.kind, self.parts, self.nothing, self.heads, self.kv_heads, self.head_dim))
-            object.__setattr__(self, "_hash", known)
-        return int(known)
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Taken once, as the size is: groups are deep, and looked up again and again."""
+        return hash((self.kind, self.parts, self.nothing, self.heads, self.kv_heads, self.head_dim))
+
+    @cached_property
+    def size(self) -> int:
+        return sum(size(part.node) for part in self.parts)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Group, (self.kind, self.parts, self.nothing, self.heads, self.kv_heads, self.head_dim)
@@ -254,8 +259,15 @@ def leaves(node: Node, path: str = "") -> Iterator[tuple[str, Part]]:
 def size(node: Node) -> int:
     """Number of parameters, frozen and unread ones included."""
     if isinstance(node, Group):
-        return sum(size(part.node) for part in node.parts)
+        return node.size
     return sum(math.prod(shape) for _, shape, _, _ in tensors(node))
+
+
+def trained_size(node: Node) -> int:
+    """Number of parameters that no part of the node has frozen."""
+    if isinstance(node, Group):
+        return sum(trained_size(part.node) for part in node.parts if not part.frozen)
+    return size(node)
 
 
 def slot_size(node: Node, slot: str) -> int:

@@ -19,8 +19,8 @@ from ablc.planning.plan import Plan, fingerprint
 
 @dataclass(frozen=True)
 class Freezing:
-    """Parts of a slot that are trained in one model and frozen in the other; `trainable` is the difference in trained
-    parameters, all layers together."""
+    """Parts of a slot that stand in both models, trained in one and frozen in the other; `trainable` is the difference
+    in trained parameters, all layers together."""
 
     slot: str
     layers: Layers
@@ -35,7 +35,7 @@ class Diff:
 
     Attributes:
         nodes: what stands where something else stood, in the layers that both have.
-        freezings: what is frozen or trained otherwise and stands in both.
+        freezings: what stands in both and is frozen in one.
         depth: the number of layers before and after.
         config: the fields of the bases' configs that differ, before and after.
         comparable: False where the two have other parts in other places, as bases of two families have; then nothing is
@@ -159,9 +159,10 @@ def _freezings(before: Blueprint, after: Blueprint) -> Iterator[Freezing]:
 
 
 def _frozen_otherwise(before: Node, after: Node, outer: tuple[str, ...]) -> Iterator[Freezing]:
-    """What is frozen in one of two sections alone, by slot. What stands in the second alone was trained before."""
-    was = {path: part.frozen for path, part in leaves(before)}
-    left = {path: part.frozen for path, part in leaves(after) if part.frozen != was.get(path, False)}
+    """What stands in both of two sections and is frozen in one, by slot."""
+    was = dict(leaves(before))
+    both = ((path, part, was[path]) for path, part in leaves(after) if path in was)
+    left = {path: part.frozen for path, part, old in both if part.node == old.node and part.frozen != old.frozen}
     in_slot: dict[str, dict[str, int]] = defaultdict(dict)
     for path, part, slots in _slotted(after, outer=outer) if left else ():
         for slot in slots if size(part.node) or path in left else ():
@@ -181,7 +182,9 @@ def _change(one: Difference) -> dict[str, Any]:
         "paths": list(one.paths),
         "before": encode(one.before),
         "after": encode(one.after),
+        "frozen": {"before": one.frozen[0], "after": one.frozen[1]},
         "params": one.params * len(one.layers or (0,)),
+        "trainable": one.trainable * len(one.layers or (0,)),
     }
 
 
@@ -197,7 +200,7 @@ Step = Callable[[Part], Part]
 def _applied(difference: Mapping[str, Any], before: Blueprint) -> Blueprint:
     steps: dict[int | None, list[tuple[str, Step]]] = defaultdict(list)
     for change in difference["changes"]:
-        _note(steps, change, _putting(decode(change["after"])))
+        _note(steps, change, _putting(decode(change["after"]), change["frozen"]["after"]))
     for change in difference["freezes"]:
         _note(steps, change, _freezing(change["frozen"]))
     kept = before.layers[: len(before.layers) - difference["layers_removed"]]
@@ -220,9 +223,8 @@ def _note(steps: dict[int | None, list[tuple[str, Step]]], change: Mapping[str, 
         steps[layer] += [(path, step) for path in change["paths"]]
 
 
-def _putting(node: Node) -> Step:
-    # A group isn't frozen itself, its parts are.
-    return lambda part: replace(part, node=node, frozen=part.frozen and not isinstance(node, Group))
+def _putting(node: Node, frozen: bool) -> Step:
+    return lambda part: replace(part, node=node, frozen=frozen)
 
 
 def _freezing(frozen: bool) -> Step:

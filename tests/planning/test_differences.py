@@ -67,6 +67,8 @@ def test_the_lines_sum_up_to_the_whole(before: Plan, after: Plan) -> None:
     old, new = before.blueprint, after.blueprint
     total = sum(one.params * len(one.layers or (0,)) for one in found.nodes)
     assert total == params(new) - params(old)
+    trained = sum(one.trainable * len(one.layers or (0,)) for one in found.nodes)
+    assert trained + sum(one.trainable for one in found.freezings) == trainable(new) - trainable(old)
     assert found.same_model == (not found.nodes and not found.freezings and not found.config)
 
 
@@ -111,6 +113,21 @@ def test_a_whole_that_was_frozen_and_comes_back_is_trained() -> None:
     before, after = "mlp[0] = lora(8); freeze mlp[0]", "mlp = full"
     data = diff(plan(before), plan(after)).to_json()
     assert apply(data, plan(before).blueprint) == plan(after).blueprint
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "trained"),
+    [
+        ("freeze mlp", "mlp = lora(8); freeze mlp", 0),
+        ("mlp = lora(8); freeze mlp", "freeze mlp", 0),
+        ("mlp = lora(8); freeze mlp", "mlp = full", 6 * 2_099_712),
+        ("mlp = full", "mlp = lora(8); freeze mlp", -6 * 2_099_712),
+    ],
+)
+def test_what_was_replaced_and_is_frozen_is_told_in_one_line(before: str, after: str, trained: int) -> None:
+    found = diff(plan(before), plan(after))
+    (one,) = found.nodes
+    assert not found.freezings and one.trainable * 6 == trained
 
 
 def test_other_bases() -> None:
