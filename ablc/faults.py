@@ -132,13 +132,13 @@ def did_you_mean(word: str, choices: Iterable[str], what: str = "choices") -> st
 
 def render(fault: Fault) -> str:
     """A fault as a reader sees it: level, code, sentence, place, the line with the place underlined, the way out."""
-    lines = [f"{fault.level}[{fault.code}]: {visible(_cut(fault.message))}"]
+    lines = [f"{fault.level}[{fault.code}]: {one_line(_cut(fault.message))}"]
     if fault.span is not None:
         lines += _snippet(fault.span)
     for span, label in fault.related:
-        lines += [f"  note: {visible(label)}", *_snippet(span)]
+        lines += [f"  note: {one_line(label)}", *_snippet(span)]
     if fault.help:
-        lines.append(f"  help: {visible(_cut(fault.help))}")
+        lines.append(f"  help: {one_line(_cut(fault.help))}")
     return "\n".join(lines)
 
 
@@ -150,6 +150,11 @@ def _cut(text: str) -> str:
 def visible(text: str) -> str:
     """Text with control characters made visible, so that a file can't write to the terminal through an error."""
     return "".join(c if c in "\n\t" or unicodedata.category(c)[0] != "C" else "�" for c in text)
+
+
+def one_line(text: str) -> str:
+    """Text that can't begin a line of its own: a name may hold anything, and some read our output by lines."""
+    return visible(text).replace("\n", "�")
 
 
 def _snippet(span: Span) -> list[str]:
@@ -164,7 +169,7 @@ def _snippet(span: Span) -> list[str]:
     number = str(line)
     gutter = " " * len(number)
     return [
-        f"{gutter}--> {visible(span.source.name)}:{line}:{column}",
+        f"{gutter}--> {one_line(span.source.name)}:{line}:{column}",
         f"{gutter} |",
         f"{number} | {shown}",
         f"{gutter} | {pad}{carets}",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ablc.faults import Fault, Source, Span, did_you_mean, has_errors
-from ablc.language.read import is_file, read
+from ablc.language.read import is_file, read, shown
 from ablc.planning import Plan, make_plan
 from ablc.planning.verdicts import Verdict, decide
 from ablc.spec import Claim, Spec
@@ -85,7 +85,7 @@ def compile_file(
     path: Path, *, model: str | None = None, only: str | None = None, claims: bool = True, name: str | None = None
 ) -> Compiled:
     """A file, or a variant of one (`file.abl@r=8`), to plans; `name` is how it is shown where that isn't its path."""
-    file, label = _split_variant(path)
+    file, label = split_variant(path)
     faults: list[Fault] = []
     source = read(file, faults, name=name)
     if source is None:
@@ -93,7 +93,7 @@ def compile_file(
     return compile_source(source, file, model=model, only=only or label, claims=claims)
 
 
-def _split_variant(path: Path) -> tuple[Path, str | None]:
+def split_variant(path: Path) -> tuple[Path, str | None]:
     """`sweep.abl@r=8` as a file and a label. The file ends at the first `@` before which there is one."""
     text = str(path)
     if not is_file(path):
@@ -117,7 +117,8 @@ def _verdicts(spec: Spec, plan: Plan, source: Source, faults: list[Fault]) -> It
 
 def _other(source: Source, claim: Claim, faults: list[Fault]) -> Plan | None:
     """The one plan of the spec that a claim compares with."""
-    compiled = compile_file(source.folder / str(claim.reference), claims=False)
+    path = source.folder / str(claim.reference)
+    compiled = compile_file(path, claims=False, name=shown(split_variant(path)[0]))
     if compiled.ok and len(compiled.variants) == 1:
         return compiled.variants[0].plan
     errors = [fault for fault in compiled.faults if fault.level == "error"]

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ablc.faults import nearest
-from ablc.language.read import MAX_BYTES, is_file
+from ablc.language.read import MAX_BYTES, content, is_file
 
 HUB_TIMEOUT_S = 5
 
@@ -66,9 +66,10 @@ def _read_directory(path: Path, name: str) -> Mapping[str, Any]:
 
 def _read_config(file: Path, name: str) -> Mapping[str, Any]:
     try:
-        if file.stat().st_size > MAX_BYTES:
+        data = content(file)
+        if len(data) > MAX_BYTES:
             raise BaseProblem("bad-config", f"{name} has more than {MAX_BYTES:,} bytes")
-        config = json.loads(file.read_text(encoding="utf-8-sig"))
+        config = json.loads(data.decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise BaseProblem("bad-config", f"{name} isn't readable JSON: {error}") from error
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):

@@ -178,7 +178,9 @@ def diff(
     """What changes in the models of two files, two folders, or two git revisions."""
     from ablc.cli.diff import diff_command
 
-    _do(diff_command, named or [], against, format.value, exit_code)
+    paths = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else None  # the parser forgets where it stood
+    before = (named or [])[: len(named or []) - len(paths or [])]
+    _do(diff_command, before, paths, against, format.value, exit_code)
 
 
 @app.command()

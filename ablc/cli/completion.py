@@ -11,9 +11,11 @@ EXAMPLE_BASE = "EleutherAI/pythia-410m"  # its slots stand for those of a text w
 
 def specs(incomplete: str) -> list[str]:
     """Folders and specs; after `file.abl@` the variants of that file."""
-    file, at, label = incomplete.partition("@")
-    if at and Path(file).is_file():
-        return [f"{file}@{variant}" for variant in _variants(Path(file)) if variant.startswith(label)]
+    from ablc.pipeline import split_variant
+
+    file, label = split_variant(Path(incomplete))
+    if label is not None:
+        return [f"{file}@{variant}" for variant in _variants(file) if variant.startswith(label)]
     return list(_paths(incomplete))
 
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ablc.cli.output import CLEAN, FINDINGS, INVALID, print_faults, say, show_table
-from ablc.faults import Fault, visible
+from ablc.faults import Fault
 from ablc.review import rows
 from ablc.review.compared import Change, Pair
+from ablc.review.markdown import in_code, in_html, in_text
 from ablc.review.rows import Table
 from ablc.review.states import pairs
 
+UNCHANGED = {"same model", "same text", "broken as before"}
 
-def diff_command(named: list[str], against: str | None, format: str, exit_code: bool) -> int:
+
+def diff_command(named: list[str], paths: list[str] | None, against: str | None, format: str, exit_code: bool) -> int:
     """Show what changes in the models of two files, folders or states of a repository."""
-    with pairs(named, against) as found:
-        all_pairs = list(found)
+    all_pairs = list(pairs(named, paths, against))
     for pair in all_pairs:
         for side in (pair.before, pair.after):
             if side is not None:
@@ -33,11 +34,11 @@ def diff_command(named: list[str], against: str | None, format: str, exit_code: 
     kinds = {pair.status for pair in all_pairs}
     if "broken" in kinds:
         return INVALID
-    return FINDINGS if exit_code and kinds - {"same model", "same text"} else CLEAN
+    return FINDINGS if exit_code and kinds - UNCHANGED else CLEAN
 
 
 def _told(found: Iterable[Pair]) -> list[Pair]:
-    return [pair for pair in found if pair.status != "same text"]
+    return [pair for pair in found if pair.status not in ("same text", "broken as before")]
 
 
 # --- for people ------------------------------------------------------------------------------------------------------
@@ -71,10 +72,10 @@ def _show_change(change: Change) -> None:
             say(heading)
         _show(table)
         say()
-    if change.diff is None or not change.diff.same_model:
-        _show(rows.measures(change))
-    else:
+    if change.diff is not None and change.diff.same_model:
         say("same model")
+    if change.moves:
+        _show(rows.measures(change))
     for number, line in enumerate(rows.others(change)):
         say(("\n" if number == 0 else "") + line)
 
@@ -94,7 +95,7 @@ def _show(table: Table) -> None:
 
 def _markdown(found: list[Pair]) -> None:
     for pair in _told(found):
-        print("\n".join([f"### {_code(rows.title(pair))}", "", *_page(pair)]))
+        print("\n".join([f"### {in_code(rows.title(pair))}", "", *_page(pair)]))
     if len(found) != 1 or not _told(found):
         print(rows.summary(found))
 
@@ -108,26 +109,26 @@ def _github(found: list[Pair]) -> None:
         columns = ("spec", "", "parameters before", "after", "difference", "%")
         print("\n".join(_marked(Table(columns, tuple(lines), frozenset(columns[2:])))))
     for pair in told:
-        print(f"<details><summary>{html.escape(visible(rows.title(pair)))}</summary>\n")  # no Markdown in there
+        print(f"<details><summary>{in_html(rows.title(pair))}</summary>\n")
         print("\n".join([*_page(pair), "</details>\n"]))
 
 
 def _overview(pair: Pair, change: Change | None) -> tuple[str, ...]:
     if change is None:
-        return _code(rows.title(pair)), pair.status, "", "", "", ""
+        return in_code(rows.title(pair)), pair.status, "", "", "", ""
     name = rows.title(pair) + (f" @{change.name}" if change.name else "")
-    counted = rows.measures(change).rows[0][1:]
-    stopped = any(claim.word == "stopped holding" for claim in change.claims)
-    return _code(name), "**a claim stopped holding**" if stopped else pair.status, *counted
+    word = f"{pair.status}, **a claim {change.fails}**" if change.fails else pair.status
+    return in_code(name), word, *rows.compared(*change.measures["params"])
 
 
 def _page(pair: Pair) -> list[str]:
     if pair.status in ("same model", "broken"):
-        said = [f"- {_escaped(fault.message)}" for fault in _errors(pair)]
+        said = [f"- {in_text(fault.message)}" for fault in _errors(pair)]
         lines = ["same model", ""] if pair.status == "same model" else [*said, ""]
     else:
         lines = [] if pair.status == "changed" else [pair.status, ""]
-    lines += [line for one in rows.settings(pair.recipe) for line in (f"- {_escaped(one)}", "")]
+    if said := [f"- {in_text(one)}" for one in rows.settings(pair.recipe)]:
+        lines += [*said, ""]
     for change in pair.changes:
         if not change.is_same:
             lines += _change_page(change)
@@ -135,15 +136,15 @@ def _page(pair: Pair) -> list[str]:
 
 
 def _change_page(change: Change) -> list[str]:
-    lines = [f"**@{_escaped(change.name)}**{_stands_alone(change)}", ""] if change.name else []
+    lines = [f"{in_code(f'@{change.name}')}{_stands_alone(change)}", ""] if change.name else []
     for line in rows.base(change):
-        lines += [_escaped(line), ""]
+        lines += [in_text(line), ""]
     for heading, table in rows.changes(change):
-        lines += [_escaped(heading), ""] if heading else []
+        lines += [in_text(heading), ""] if heading else []
         lines += _table(table)
-    if change.diff is None or not change.diff.same_model:
+    if change.moves:
         lines += _table(rows.measures(change))
-    said = [f"- {_escaped(line)}" for line in rows.others(change)]
+    said = [f"- {in_text(line)}" for line in rows.others(change)]
     return [*lines, *said, ""] if said else lines
 
 
@@ -153,7 +154,7 @@ def _changes(pair: Pair) -> Sequence[Change | None]:
 
 
 def _table(table: Table) -> list[str]:
-    return _marked(Table(table.columns, tuple(tuple(map(_escaped, row)) for row in table.rows), table.right))
+    return _marked(Table(table.columns, tuple(tuple(map(in_text, row)) for row in table.rows), table.right))
 
 
 def _marked(table: Table) -> list[str]:
@@ -165,18 +166,6 @@ def _marked(table: Table) -> list[str]:
 def _errors(pair: Pair) -> list[Fault]:
     faults = [fault for side in (pair.before, pair.after) if side is not None for fault in side.faults]
     return [fault for fault in faults if fault.level == "error"]
-
-
-def _code(text: str) -> str:
-    """A name as it is spelled; a bar would end a table's cell in code too."""
-    return f"`{visible(text).translate({ord('`'): None, ord('|'): '¦', 10: ' '})}`"
-
-
-def _escaped(text: str) -> str:
-    """Text that Markdown shows as it is; code stays code."""
-    for char in ("\\", "|", "<", "[", "]", "*", "_"):
-        text = text.replace(char, f"\\{char}" if char != "<" else "&lt;")
-    return visible(text).replace("\n", " ")
 
 
 # --- for machines ----------------------------------------------------------------------------------------------------

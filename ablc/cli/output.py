@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablc.faults import Fault, UserError, render, visible
+from ablc.faults import Fault, UserError, one_line, render, visible
 from ablc.language.read import from_text, specs_in
 from ablc.pipeline import Compiled, compile_file, compile_source
 
@@ -51,10 +51,10 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Col
         for column in columns:
             table.add_column(column, justify="right" if column in right else "left", overflow="fold")
         for row in rows:
-            table.add_row(*map(visible, row))
+            table.add_row(*map(one_line, row))
         terminal().print(table, markup=False)
         return
-    rows = [[visible(cell) for cell in row] for row in rows]
+    rows = [[one_line(cell) for cell in row] for row in rows]
     widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     for row in (columns, *rows):
         cells = (

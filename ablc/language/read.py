@@ -6,39 +6,81 @@ import os
 import stat
 from collections.abc import Callable
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 
 from ablc.faults import Fault, Source, Span
 
 MAX_BYTES = 1_000_000
 
-# The text that stands for a file which an editor has open and may not have saved; None for any other file.
-unsaved: ContextVar[Callable[[Path], str | None]] = ContextVar("unsaved", default=lambda path: None)
+
+@dataclass(frozen=True)
+class Instead:
+    """What is read in place of the files on the disk: an editor's unsaved texts, or the files of a revision.
+
+    `content` gives the bytes that stand for a file, None for one that is to be read where it is; it raises OSError
+    where there is none. `shown` is how such a file is called, None for its path.
+    """
+
+    content: Callable[[Path], bytes | None] = lambda path: None
+    shown: Callable[[Path], str | None] = lambda path: None
+
+
+_NOTHING = Instead()
+instead: ContextVar[Instead] = ContextVar("instead", default=_NOTHING)
 
 
 def read(path: Path, faults: list[Fault], *, name: str | None = None, said_at: Span | None = None) -> Source | None:
     """The text of a spec file. A BOM is dropped and CRLF becomes LF; `said_at` is the statement that names the file."""
     name = name or str(path)
-    if (text := unsaved.get()(path)) is not None:
-        return decode(text.encode("utf-8", "surrogatepass"), name, faults, folder=path.parent, said_at=said_at)
     try:
-        obstacle = _obstacle(path.stat(), name)
-        if obstacle is None:
-            return decode(path.read_bytes(), name, faults, folder=path.parent, said_at=said_at)
-        code, message = obstacle
+        data = instead.get().content(path)
+        if data is None:
+            obstacle = _obstacle(path.stat(), name)
+            if obstacle is not None:
+                faults.append(Fault(*obstacle, said_at))
+                return None
+            data = path.read_bytes()
+        return decode(data, name, faults, folder=path.parent, said_at=said_at)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        code, message = "cannot-read", f"{name} can't be read: {reason.lower()}"
-    faults.append(Fault(code, message, said_at))
-    return None
+        faults.append(Fault("cannot-read", f"{name} can't be read: {reason.lower()}", said_at))
+        return None
+
+
+def content(path: Path) -> bytes:
+    """The bytes of a file, no more than a little over the most that one may have. Raises OSError."""
+    data = instead.get().content(path)
+    if data is not None:
+        return data
+    with path.open("rb") as file:
+        return file.read(MAX_BYTES + 1)
 
 
 def is_file(path: Path) -> bool:
     """Whether there is a regular file; False too where the name can't be one."""
     try:
-        return path.is_file()
+        return instead.get().content(path) is not None or path.is_file()
     except (OSError, ValueError):
         return False
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be said from here."""
+    if (name := instead.get().shown(path)) is not None:
+        return name
+    try:
+        return str(identity(path).relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return str(path)
+
+
+def identity(path: Path) -> Path:
+    """One path for one file, however it is reached."""
+    try:
+        return path.resolve()
+    except (OSError, ValueError, RuntimeError):
+        return path
 
 
 def specs_in(folder: Path) -> list[Path]:

@@ -18,10 +18,10 @@ from ablc.checking import check
 from ablc.faults import Fault, Source, Span
 from ablc.language import tree
 from ablc.language.parse import parse
-from ablc.language.read import decode, unsaved
+from ablc.language.read import Instead, decode, identity, instead
 from ablc.language.split import split
 from ablc.language.tree import File, Statement
-from ablc.lsp.documents import Document, resolved
+from ablc.lsp.documents import Document
 from ablc.pipeline import Compiled, Planned, compile_source
 from ablc.spec.gather import Program, gather
 from ablc.spec.original import Original, find_original
@@ -124,11 +124,11 @@ def further(analysis: Analysis) -> Iterator[tuple[Fault, ...] | None]:
 @contextlib.contextmanager
 def reading(texts: Mapping[Path, str], reads: set[Path], ask: bool = False) -> Iterator[None]:
     """Whatever is read inside is taken from `texts` where it is there, and noted in `reads`."""
-    text_token, ask_token = unsaved.set(_reader(texts, reads)), may_ask.set(ask)
+    text_token, ask_token = instead.set(Instead(_reader(texts, reads))), may_ask.set(ask)
     try:
         yield
     finally:
-        unsaved.reset(text_token)
+        instead.reset(text_token)
         may_ask.reset(ask_token)
 
 
@@ -155,11 +155,12 @@ def statement_of(file: File, line: int, text: str) -> Statement | None:
     return None
 
 
-def _reader(texts: Mapping[Path, str], reads: set[Path]) -> Callable[[Path], str | None]:
-    def read(path: Path) -> str | None:
-        path = resolved(path)
+def _reader(texts: Mapping[Path, str], reads: set[Path]) -> Callable[[Path], bytes | None]:
+    def read(path: Path) -> bytes | None:
+        path = identity(path)
         reads.add(path)
-        return texts.get(path)
+        text = texts.get(path)
+        return None if text is None else text.encode("utf-8", "surrogatepass")
 
     return read
 

@@ -22,9 +22,9 @@ from ablc.families import family
 from ablc.language import tree
 from ablc.language.parse import KEYWORDS
 from ablc.language.printer import show
+from ablc.language.read import identity
 from ablc.lsp.analysis import Analysis, analyse
-from ablc.lsp.definition import spec_of
-from ablc.lsp.documents import Document, resolved
+from ablc.lsp.documents import Document
 from ablc.lsp.fit import fits, stands
 from ablc.lsp.words import (
     KEYWORD_TEXTS,
@@ -38,6 +38,7 @@ from ablc.lsp.words import (
 )
 from ablc.ops import operation, operations
 from ablc.ops.operation import Operation, Parameter
+from ablc.pipeline import split_variant
 from ablc.planning.places import standing
 from ablc.spec.claims import RUN_MEASURES
 from ablc.spec.original import Original
@@ -405,7 +406,7 @@ def _listed(folder: Path) -> list[tuple[Path, bool]]:
 def _variants(context: _Context) -> Iterator[Item]:
     """The variants of the family that is named before the `@`."""
     name = context.partial.partition("@")[0]
-    path = resolved(spec_of(context.analysis.source.folder / name))
+    path = identity(split_variant(context.analysis.source.folder / name)[0])
     try:
         text = context.analysis.texts.get(path) or path.read_text(encoding="utf-8", errors="replace")
     except (OSError, ValueError):

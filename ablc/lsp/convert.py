@@ -9,11 +9,12 @@ from lsprotocol import types
 from pygls.uris import from_fs_path, to_fs_path
 
 from ablc.faults import Source, Span
+from ablc.language.read import identity
 from ablc.lsp.analysis import Analysis
 from ablc.lsp.completion import Item, Offer
 from ablc.lsp.definition import Definition
 from ablc.lsp.diagnostics import Finding
-from ablc.lsp.documents import Document, Edit, resolved
+from ablc.lsp.documents import Document, Edit
 from ablc.lsp.edits import TextEdit
 from ablc.lsp.hints import Hint, Symbol
 from ablc.lsp.hover import Hover
@@ -100,7 +101,7 @@ class Pages:
             return types.Location(self._analysis.document.uri, self.range(start, end))
         if source.name not in self._lines:
             self._lines[source.name] = Lines(source.text, self._encoding)
-        return types.Location(uri_of(resolved(Path(source.name))), _range(self._lines[source.name], start, end))
+        return types.Location(uri_of(identity(Path(source.name))), _range(self._lines[source.name], start, end))
 
 
 def _range(lines: Lines, start: int, end: int) -> types.Range:

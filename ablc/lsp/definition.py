@@ -7,10 +7,10 @@ from pathlib import Path
 
 from ablc.faults import Source
 from ablc.language import tree
-from ablc.language.read import is_file
+from ablc.language.read import identity, is_file
 from ablc.lsp.analysis import Analysis
 from ablc.lsp.cursor import Cursor, cursor
-from ablc.lsp.documents import resolved
+from ablc.pipeline import split_variant
 
 
 @dataclass(frozen=True)
@@ -43,19 +43,11 @@ def _file(analysis: Analysis, at: Cursor, said: str) -> Definition | None:
     elif isinstance(node, tree.Extends):
         path = folder / said
     elif isinstance(node, tree.Expect):
-        path = spec_of(folder / said)
+        path = split_variant(folder / said)[0]
     else:
         return None
-    there = is_file(path) or resolved(path) in analysis.texts
-    return Definition(span.start, span.end, resolved(path)) if there else None
-
-
-def spec_of(path: Path) -> Path:
-    """The file that `sweep.abl@r=8` is a variant of."""
-    text = str(path)
-    places = [place for place, char in enumerate(text) if char == "@"]
-    files = [Path(text[:place]) for place in places if is_file(Path(text[:place]))]
-    return path if is_file(path) or not files else files[0]
+    there = is_file(path) or identity(path) in analysis.texts
+    return Definition(span.start, span.end, identity(path)) if there else None
 
 
 def _name(analysis: Analysis, at: Cursor, name: str) -> Definition | None:
@@ -63,7 +55,7 @@ def _name(analysis: Analysis, at: Cursor, name: str) -> Definition | None:
     if statement is None or not isinstance(statement.node, tree.Vary) or not _may_be_varied(at):
         return None
     there, span = statement.span(statement.node.name), at.span()
-    path = analysis.document.path if analysis.program.is_own(statement) else resolved(Path(there.source.name))
+    path = analysis.document.path if analysis.program.is_own(statement) else identity(Path(there.source.name))
     return Definition(span.start, span.end, path, there.source, there.start, there.end)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ablc.language.read import identity, shown
 from ablc.lsp.positions import Place, replaced
 
 
@@ -73,19 +73,4 @@ class Documents:
 
     def texts(self) -> dict[Path, str]:
         """What is read in place of files, by resolved path."""
-        return {resolved(document.path): document.text for document in self.all() if document.path is not None}
-
-
-def resolved(path: Path) -> Path:
-    """A path without links and dots, or as it is where it can't be looked at."""
-    try:
-        return path.resolve()
-    except (OSError, ValueError, RuntimeError):
-        return path
-
-
-def shown(path: Path) -> str:
-    """A path from here where it lies below, else all of it."""
-    path = resolved(path)
-    here = Path(os.curdir).resolve()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+        return {identity(document.path): document.text for document in self.all() if document.path is not None}

@@ -26,13 +26,14 @@ from pygls.protocol import LanguageServerProtocol, lsp_method
 
 from ablc import __version__
 from ablc.faults import Fault
+from ablc.language.read import identity
 from ablc.lsp import convert
 from ablc.lsp.analysis import Analysis, analyse, further, reading
 from ablc.lsp.completion import completion
 from ablc.lsp.convert import Pages
 from ablc.lsp.definition import definition
 from ablc.lsp.diagnostics import findings
-from ablc.lsp.documents import Document, Documents, resolved
+from ablc.lsp.documents import Document, Documents
 from ablc.lsp.edits import format_edits
 from ablc.lsp.hints import hints, symbols
 from ablc.lsp.hover import hover
@@ -149,7 +150,7 @@ class Server(LanguageServer):
         """Look again at the documents that depend on a file; for the config of a base, at all."""
         if path is None:
             return
-        found, is_config = resolved(path), path.name == "config.json"
+        found, is_config = identity(path), path.name == "config.json"
         analyses = [one for one in [*self.analyses.values()] if is_config or found in one.reads]
         readers = [one.document for one in analyses if one.document.path != path]
         for uri in (reader.uri for reader in readers):

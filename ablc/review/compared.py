@@ -12,7 +12,7 @@ from ablc.pipeline import Compiled, Planned
 from ablc.planning.diff import Diff, diff, differing
 from ablc.planning.verdicts import Verdict
 
-Status = Literal["changed", "same model", "same text", "added", "removed", "broken"]
+Status = Literal["changed", "same model", "same text", "added", "removed", "broken", "broken as before"]
 
 
 @dataclass(frozen=True)
@@ -62,32 +62,45 @@ class Change:
     @cached_property
     def recipe(self) -> dict[str, tuple[Any, Any]]:
         """The recipe keys that the spec sets otherwise."""
-        if self.before is None or self.after is None:
-            return {}
-        return differing(self.before.spec.train, self.after.spec.train)
+        before, after = (planned.spec.train if planned is not None else {} for planned in (self.before, self.after))
+        return differing(before, after)
 
     @cached_property
     def claims(self) -> list[ClaimChange]:
-        """The claims that were added, changed, taken away, or decided otherwise."""
-        if self.before is None or self.after is None:
+        """The claims that were added, changed, taken away, or decided otherwise; none of a spec that is gone."""
+        if self.after is None:
             return []
-        return list(_claims(self.before.verdicts, self.after.verdicts))
+        return list(_claims(self.before.verdicts if self.before is not None else (), self.after.verdicts))
+
+    @property
+    def fails(self) -> str:
+        """What is wrong with the claims after the change, in a few words; nothing where all hold or need runs."""
+        words = {claim.word for claim in self.claims}
+        return next((word for word in ("stopped holding", "fails") if word in words), "")
 
     @cached_property
     def is_same(self) -> bool:
         """Whether nothing at all changes but the text."""
         found = self.diff
-        return found is not None and found.same_model and not self.recipe and not self.claims
+        return found is not None and found.same_model and not (self.recipe or self.claims or self.moves)
+
+    @property
+    def moves(self) -> bool:
+        """Whether a measure changes, as bytes do with the dtype though the model is the same."""
+        found = self.diff
+        known = found is not None and found.same_model and not found.config  # then none can
+        return not known and any(before != after for before, after in self.measures.values())
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A file in two states, None where it isn't there. Neither is looked at where the `same_text` means the same.
-    `name` is what both are called where they are states of one file."""
+    """A file in two states, None where it isn't there. Neither is looked at where the `same_text` means the same, or
+    was `broken_before` in the same words. `name` is what both are called where they are states of one file."""
 
     before: Compiled | None
     after: Compiled | None
     same_text: bool = False
+    broken_before: bool = False
     name: str | None = None
 
     @property
@@ -98,7 +111,9 @@ class Pair:
     def status(self) -> Status:
         if self.same_text:
             return "same text"
-        if any(one is not None and not one.ok for one in (self.before, self.after)):
+        if self.broken_before:
+            return "broken as before"
+        if any(one is not None and not one.ok for one in self._sides()):
             return "broken"
         if self.before is None or self.after is None:
             return "removed" if self.after is None else "added"
@@ -106,20 +121,22 @@ class Pair:
         return "same model" if same else "changed"
 
     @property
-    def means_the_same(self) -> bool:
-        """Whether both states have the same models, or neither can be read."""
-        broken = [one is not None and not one.ok for one in (self.before, self.after)]
-        return all(broken) or self.status == "same model"
+    def is_broken_in_both(self) -> bool:
+        return all(one is not None and not one.ok for one in self._sides())
 
     @cached_property
     def changes(self) -> list[Change]:
-        """By variant, in the order of the second state, then those that it no longer has."""
-        before, after = ({one.spec.variant: one for one in side.variants} if side else {} for side in self._sides())
-        single = len(before) == len(after) == 1  # one that became a family of one is still that one
-        if single:
+        """By variant, in the order of the second state, then those that it no longer has. The order of `vary`
+        statements doesn't tell two apart, nor does a name where the models are the same."""
+        before, after = ({_values(one): one for one in side.variants} if side else {} for side in self._sides())
+        if len(before) == len(after) == 1:  # one that became a family of one is still that one
             return [Change(*before.values(), *after.values())]
-        labels = [*after, *(label for label in before if label not in after)]
-        return [Change(before.get(label), after.get(label)) for label in labels]
+        gone = {one.plan.fingerprint: label for label, one in before.items() if label not in after}
+        found = []
+        for label, planned in after.items():
+            same = label if label in before else gone.pop(planned.plan.fingerprint, None) if gone else None
+            found.append(Change(before.pop(same) if same is not None else None, planned))
+        return found + [Change(planned, None) for planned in before.values()]
 
     @cached_property
     def recipe(self) -> dict[str, tuple[Any, Any]]:
@@ -131,6 +148,11 @@ class Pair:
 
     def _sides(self) -> tuple[Compiled | None, Compiled | None]:
         return self.before, self.after
+
+
+def _values(planned: Planned) -> tuple[str, ...]:
+    """What tells a variant from the others of its family, whatever the order of its `vary` statements."""
+    return tuple(sorted((planned.spec.variant or "").split(",")))
 
 
 def _claims(before: tuple[Verdict, ...], after: tuple[Verdict, ...]) -> Iterator[ClaimChange]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ablc.blueprint import describe, size
+from ablc.blueprint import Node, describe, size, trained_size
+from ablc.faults import one_line
 from ablc.planning import Plan
 from ablc.planning.diff import Diff, diff
 from ablc.review.compared import Change, Pair
@@ -33,8 +34,8 @@ class Table:
 def title(pair: Pair) -> str:
     """The name of the file, or both where it has two."""
     if pair.name is not None:
-        return pair.name
-    return " → ".join(dict.fromkeys(name for name in pair.names if name is not None))
+        return one_line(pair.name)
+    return one_line(" → ".join(dict.fromkeys(name for name in pair.names if name is not None)))
 
 
 def changes(change: Change) -> Iterator[tuple[str, Table]]:
@@ -43,19 +44,22 @@ def changes(change: Change) -> Iterator[tuple[str, Table]]:
     if found is None:
         only = change.after or change.before
         assert only is not None
-        yield from _filled("", _own(only.plan))
+        yield from _filled("against its base", _own(only.plan))
     elif found.comparable:
         yield from _filled("", found)
     else:  # nothing of one base stands in the other: what each spec changes on its own
-        yield from _filled(f"no longer on {found.before.model}", _own(found.before))
-        yield from _filled(f"on {found.after.model}", _own(found.after))
+        names = (found.before.model, found.after.model)
+        headings = ("before", "after") if names[0] == names[1] else (f"no longer on {names[0]}", f"on {names[1]}")
+        yield from _filled(headings[0], _own(found.before))
+        yield from _filled(headings[1], _own(found.after))
 
 
 def base(change: Change) -> list[str]:
-    """A line where the base is another, and one with the fields of its config that differ."""
+    """A line where the base is another, and one with the fields of its config that differ; the base of a spec that
+    stands alone."""
     found = change.diff
     if found is None:
-        return []
+        return [f"base {planned.plan.model}" for planned in (change.before, change.after) if planned is not None]
     lines = []
     if found.before.model != found.after.model:
         lines.append(f"base {found.before.model} → {found.after.model}")
@@ -65,14 +69,27 @@ def base(change: Change) -> list[str]:
 
 
 def measures(change: Change) -> Table:
+    """Before, after and the difference; one column for a spec that stands alone."""
+    if change.before is None or change.after is None:
+        values = ((name, old if old is not None else new) for name, (old, new) in change.measures.items())
+        side = "before" if change.after is None else "after"
+        return Table(("", side), tuple((MEASURES[name], f"{value:,}") for name, value in values), frozenset({side}))
     rows = []
     for name, (before, after) in change.measures.items():
-        if before == after and name.startswith("kv"):
-            continue
-        shown = [f"{value:,}" if value is not None else "" for value in (before, after)]
-        rows.append((MEASURES[name], *shown, *_difference(before, after)))
+        if before != after or not name.startswith("kv"):
+            rows.append((MEASURES[name], *compared(before, after)))
     columns = ("", "before", "after", "difference", "%")
     return Table(columns, tuple(rows), frozenset(columns[1:]))
+
+
+def compared(before: int | None, after: int | None) -> Row:
+    """A number before and after, the difference, and how many per cent that is."""
+    shown = tuple(f"{value:,}" if value is not None else "" for value in (before, after))
+    if before is None or after is None:
+        return *shown, "", ""
+    if before == after:
+        return *shown, "·", "·"
+    return *shown, f"{after - before:+,}", f"{100 * (after - before) / before:+.2f}" if before else ""
 
 
 def others(change: Change) -> Iterator[str]:
@@ -91,7 +108,8 @@ def settings(recipe: dict[str, tuple[object, object]]) -> Iterator[str]:
 def summary(pairs: list[Pair]) -> str:
     """How many files there are of each kind."""
     kinds = [pair.status for pair in pairs]
-    said = [f"{kinds.count(kind)} {kind}" for kind in ("changed", "added", "removed", "broken") if kind in kinds]
+    kinds_told = ("changed", "added", "removed", "broken", "broken as before")
+    said = [f"{kinds.count(kind)} {kind}" for kind in kinds_told if kind in kinds]
     same = kinds.count("same model") + kinds.count("same text")
     if same:
         said.append(f"{same} with the same model")
@@ -114,7 +132,8 @@ def _change_rows(found: Diff) -> Iterator[Row]:
     for one in found.nodes:
         layers = len(one.layers or (0,))
         slot = one.slot + (show_layers(one.layers, max(was, now)) if one.layers is not None else "")
-        said = f"{describe(one.before)} → {describe(one.after)}"
+        sides = zip((one.before, one.after), one.frozen, strict=True)
+        said = " → ".join(describe(node) + _frozen(node, frozen) for node, frozen in sides)
         yield slot, said, str(layers * len(one.paths)), _signed(layers * one.params)
     if was != now:
         deeper = found.after if now > was else found.before
@@ -129,12 +148,12 @@ def _change_rows(found: Diff) -> Iterator[Row]:
         yield slot, said, str(count), f"{_signed(frozen.trainable)} trained"
 
 
-def _difference(before: int | None, after: int | None) -> Row:
-    if before is None or after is None:
-        return "", ""
-    if before == after:
-        return "·", "·"
-    return f"{after - before:+,}", f"{100 * (after - before) / before:+.2f}" if before else ""
+def _frozen(node: Node, frozen: bool) -> str:
+    """What is to be added to a node's words."""
+    trained, held = 0 if frozen else trained_size(node), size(node)
+    if trained == held:
+        return ""
+    return ", partly frozen" if trained else ", frozen"
 
 
 def _signed(value: int) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ablc.faults import Fault, Source
 from ablc.language import tree
 from ablc.language.parse import parse
-from ablc.language.read import read
+from ablc.language.read import identity, read, shown
 from ablc.language.tree import Statement
 
 MAX_DEPTH = 64
@@ -38,7 +38,7 @@ def is_recipe(program: Program) -> bool:
 
 def gather(source: Source, faults: list[Fault], path: Path | None = None) -> Program:
     """Splice in what `extends` names, recursively. Paths are relative to the file that says them."""
-    chain = (_identity(path),) if path is not None else ()
+    chain = (identity(path),) if path is not None else ()
     return Program(source, tuple(_splice(source, faults, chain, [0])))
 
 
@@ -62,29 +62,14 @@ def _extended(
 ) -> list[Statement]:
     span = statement.span(node.path)
     path = statement.source.folder / node.path.value
-    identity = _identity(path)
+    own = identity(path)
     count[0] += 1
-    if identity in chain:
-        loop = " → ".join(p.name for p in (*chain[chain.index(identity) :], identity))
+    if own in chain:
+        loop = " → ".join(p.name for p in (*chain[chain.index(own) :], own))
         faults.append(Fault("extends-cycle", f"`extends` goes in a circle: {loop}", span))
     elif len(chain) > MAX_DEPTH or count[0] > MAX_FILES:
         limit = f"at most {MAX_DEPTH} deep and {MAX_FILES} files in all"
         faults.append(Fault("extends-too-many", "`extends` leads through too many files", span, limit))
-    elif (source := read(path, faults, name=_shown(path), said_at=span)) is not None:
-        return _splice(source, faults, (*chain, identity), count)
+    elif (source := read(path, faults, name=shown(path), said_at=span)) is not None:
+        return _splice(source, faults, (*chain, own), count)
     return []
-
-
-def _identity(path: Path) -> Path:
-    try:
-        return path.resolve()
-    except (OSError, ValueError, RuntimeError):
-        return path
-
-
-def _shown(path: Path) -> str:
-    """A path as short as it can be said from here."""
-    try:
-        return str(_identity(path).relative_to(Path.cwd()))
-    except (ValueError, OSError):
-        return str(path)
