@@ -8,6 +8,8 @@ import stat
 import threading
 from pathlib import Path
 
+from ablc.faults import UserError
+
 
 def cache_dir() -> Path:
     """`$ABLC_CACHE`, else `$XDG_CACHE_HOME/ablc`, else `~/.cache/ablc`. It needn't exist."""
@@ -39,6 +41,24 @@ def write_atomically(path: Path, data: bytes, *, like: os.stat_result | None = N
         with contextlib.suppress(OSError):
             partial.unlink()
         raise
+
+
+class CannotWrite(UserError):
+    """A file that can't be replaced where it is."""
+
+    code = "cannot-write"
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Give a file new content in one step, with the permissions that it has; through a link, that of the file it leads
+    to. Raises CannotWrite."""
+    try:
+        there = path.resolve(strict=True)
+        if not os.access(there, os.W_OK):  # replacing a file needs no right to write it, but ought to
+            raise CannotWrite(f"{path} can't be written: it is read-only")
+        write_atomically(there, data, like=there.stat())
+    except OSError as error:
+        raise CannotWrite(f"{path} can't be written: {(error.strerror or str(error)).lower()}") from error
 
 
 def _belong_like(path: Path, like: os.stat_result) -> None:

@@ -12,7 +12,7 @@ from ablc.lints import Subject, lints
 from ablc.pipeline import Compiled
 from ablc.planning.verdicts import failure
 
-__all__ = ["Checked", "check"]
+__all__ = ["Checked", "check", "not_allowed"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,11 @@ def check(compiled: Sequence[Compiled]) -> list[Checked]:
     ]
 
 
+def not_allowed(faults: Iterable[Fault]) -> list[Fault]:
+    """Faults of the compiler, less what comments allow: for commands that don't look further."""
+    return _uncovered(faults, {})
+
+
 def _subject(one: Compiled) -> Subject | None:
     if not one.variants:
         return None
@@ -58,23 +63,25 @@ def _file_of(fault: Fault, by_name: Mapping[str, list[tuple[int, Subject]]]) -> 
 
 
 def _allowed(faults: Iterable[Fault], subject: Subject | None) -> list[Fault]:
-    """Without what comments allow, and with what is to be said of those comments."""
-    known: dict[str, Allows] = {}
-    if subject is not None:
-        known[subject.source.name] = allows_in(subject.source)
+    """Without what comments allow, and with what is to be said of the file's own comments."""
+    if subject is None:
+        return sorted(_uncovered(dict.fromkeys(faults), {}), key=_place)
+    own = allows_in(subject.source)
+    left = _uncovered(dict.fromkeys(faults), {subject.source.name: own})
+    return sorted([*left, *own.faults()], key=_place)
+
+
+def _uncovered(faults: Iterable[Fault], known: dict[str, Allows]) -> list[Fault]:
+    """What no comment allows. `known` are the comments of files by name; those of an extended file hold for what it
+    says, whoever builds on it."""
     left = []
-    for fault in dict.fromkeys(faults):
+    for fault in faults:
         source = fault.span.source if fault.span is not None else None
-        if source is None:
-            left.append(fault)
-            continue
-        if source.name not in known:  # an extended file: its comments hold for what it says, whoever builds on it
+        if source is not None and source.name not in known:
             known[source.name] = allows_in(source)
-        if not known[source.name].cover(fault):
+        if source is None or not known[source.name].cover(fault):
             left.append(fault)
-    if subject is not None:
-        left += known[subject.source.name].faults()
-    return sorted(left, key=_place)
+    return left
 
 
 def _failed(one: Compiled) -> Iterator[Fault]:

@@ -7,17 +7,19 @@ layout, no line ending."""
 from __future__ import annotations
 
 import bisect
+import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablc.cache import write_atomically
+from ablc.cache import CannotWrite, replace_file
 from ablc.checking import check
-from ablc.faults import Fault, Source, Span, UserError
+from ablc.faults import Fault, Source, Span
 from ablc.language import tree
 from ablc.language.parse import parse
+from ablc.language.read import decode, identity, specs_in
 from ablc.language.tree import Statement
 from ablc.lints import lints
 from ablc.pipeline import Compiled, compile_file, compile_source
@@ -26,12 +28,6 @@ from ablc.pipeline import Compiled, compile_file, compile_source
 _PLANNERS = ("erased", "frozen-nothing")
 _MARK = b"\xef\xbb\xbf"
 _STRING = re.compile(r'"[^"\n]*"')
-
-
-class CannotWrite(UserError):
-    """A file that can't be mended where it is."""
-
-    code = "cannot-write"
 
 
 @dataclass(frozen=True)
@@ -46,13 +42,15 @@ class Removal:
 @dataclass(frozen=True)
 class Mended:
     """A file before and after, with the line endings that it has. `left` are warnings about what changes nothing but
-    has a comment of its own: whether the comment goes too is for a person to say."""
+    has a comment of its own: whether the comment goes too is for a person to say. Where there is an `extender`, the
+    file stays as it is: what has no effect in it may have one there."""
 
     path: Path
     before: str
     after: str
     removed: tuple[Fault, ...]
     left: tuple[Fault, ...]
+    extender: Path | None = None
 
 
 def mend(path: Path, model: str | None = None) -> Mended | None:
@@ -69,6 +67,8 @@ def mend(path: Path, model: str | None = None) -> Mended | None:
             break
         text, compiled, some = done
         removed += some
+    if removed and (other := _extender(path)) is not None:
+        return Mended(path, before, before, (), (), other)
     return Mended(path, before, text, tuple(removed), left) if removed or left else None
 
 
@@ -79,19 +79,35 @@ def write(mended: Mended) -> None:
     Raises:
         CannotWrite: the file can't be replaced, or is no longer what was mended.
     """
-    try:
-        if _read(mended.path) != mended.before:
-            raise CannotWrite(f"{mended.path} has changed while it was being mended", "run the command again")
-        path = mended.path.resolve()  # a link goes on being one
-        mark = _MARK if path.read_bytes().startswith(_MARK) else b""
-        write_atomically(path, mark + mended.after.encode(), like=path.stat())
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise CannotWrite(f"{mended.path} can't be written: {reason}") from error
+    if _read(mended.path) != mended.before:
+        raise CannotWrite(f"{mended.path} has changed while it was being mended", "run the command again")
+    mark = _MARK if mended.path.read_bytes().startswith(_MARK) else b""
+    replace_file(mended.path, mark + mended.after.encode())
 
 
 def _read(path: Path) -> str:
-    return path.read_bytes().decode("utf-8-sig")
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise CannotWrite(f"{path} can't be read: {(error.strerror or str(error)).lower()}") from error
+
+
+def _extender(path: Path) -> Path | None:
+    """A spec that extends a file, looked for from the top of its repository on, else in its folder; None where there
+    is none."""
+    own = identity(path)
+    top = next((folder for folder in own.parents if (folder / ".git").exists()), own.parent)
+    for other in specs_in(top):
+        with contextlib.suppress(OSError):
+            data = other.read_bytes()
+            if b"extends" not in data:
+                continue
+            source = decode(data, str(other), [], folder=other.parent)
+            said = parse(source, []).statements if source is not None else ()
+            named = (one.node.path.value for one in said if isinstance(one.node, tree.Extends))
+            if any(identity(other.parent / name) == own for name in named):
+                return other
+    return None
 
 
 # --- what to take out ------------------------------------------------------------------------------------------------

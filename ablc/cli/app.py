@@ -130,7 +130,10 @@ def check(
 
 @app.command()
 def explain(
-    code: Annotated[str | None, typer.Argument(metavar="CODE", help="the code of an error or a warning")] = None,
+    code: Annotated[
+        str | None,
+        typer.Argument(metavar="CODE", help="the code of an error or a warning", autocompletion=completion.codes),
+    ] = None,
 ) -> None:
     """What a code means, with an example and the way out; all codes where none is named."""
     from ablc.cli.explain import explain_command
@@ -271,7 +274,12 @@ def ops(
 
 @app.command()
 def slots(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="a built-in name, hub id or ./directory")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="a built-in name, hub id or ./directory", autocompletion=completion.models
+        ),
+    ],
 ) -> None:
     """The slots of a base model, what stands there, and what may stand there instead."""
     from ablc.cli.catalogue import slots_command

@@ -23,7 +23,7 @@ from ablc.cli.output import (
     say,
 )
 from ablc.faults import Fault
-from ablc.language.read import is_file
+from ablc.language.read import is_file, shown
 from ablc.pipeline import Compiled
 
 
@@ -51,7 +51,8 @@ def check_command(specs: list[str], texts: list[str], model: str | None, options
             compiled = list(compile_all(specs, texts, model))
     checked = check(compiled)
     _show(checked, mended, options)
-    return _exit_code(checked, options.strict)
+    would_change = options.diff and any(one.removed for one in mended)
+    return max(_exit_code(checked, options.strict), FINDINGS if would_change else CLEAN)
 
 
 def _exit_code(checked: Sequence[Checked], strict: bool) -> int:
@@ -86,21 +87,15 @@ def _show(checked: Sequence[Checked], mended: Sequence[Mended], options: CheckOp
 
 
 def _mended(compiled: Sequence[Compiled], model: str | None) -> list[Mended]:
-    """What can be mended in the files among what was given. One that another of them extends stays as it is: what has
-    no effect in it may have one there."""
-    extended = {
-        Path(name).resolve()
-        for one in compiled
-        for planned in one.variants
-        for name in planned.spec.sources
-        if name != planned.spec.file
-    }
+    """What can be mended in the files among what was given."""
     files = dict.fromkeys(Path(one.file) for one in compiled if one.ok and is_file(Path(one.file)))
-    return [done for file in files if file.resolve() not in extended and (done := mend(file, model)) is not None]
+    return [done for file in files if (done := mend(file, model)) is not None]
 
 
 def _show_mended(mended: Sequence[Mended], options: CheckOptions) -> None:
     for one in mended:
+        if one.extender is not None:
+            say(f"{one.path}: left as it is, since {shown(one.extender)} extends it")
         if options.diff and one.removed:
             sys.stdout.write(_difference(one))
         elif one.removed:

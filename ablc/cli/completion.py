@@ -33,6 +33,12 @@ def operations(incomplete: str) -> list[str]:
     return _beginning(incomplete, ops.operations())
 
 
+def codes(incomplete: str) -> list[str]:
+    from ablc import explanations
+
+    return _beginning(incomplete, explanations.codes())
+
+
 def recipes(incomplete: str) -> list[str]:
     from ablc.recipes import builtin_recipes
 

@@ -14,6 +14,8 @@ def explain_command(code: str | None) -> int:
     if code is None:
         show_table(("code", "level", "meaning"), [(one, level(one), title(one)) for one in codes()])
         return CLEAN
+    pasted = re.fullmatch(r"\s*(?:\w+\[)?([\w-]+)\]?:?\s*", code)  # as an error's first line shows it, too
+    code = pasted[1].lower() if pasted is not None else code
     if code not in codes():
         help = did_you_mean(code, codes(), "codes")
         print_fault(Fault("unknown-code", f"there is no code `{code}`", help=help))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import re
 import sys
 from collections import Counter
@@ -11,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablc.cache import write_atomically
+from ablc.cache import CannotWrite, replace_file
 from ablc.cli.output import (
     CLEAN,
     FINDINGS,
@@ -24,7 +23,7 @@ from ablc.cli.output import (
     say,
     terminal,
 )
-from ablc.faults import Fault, Source, Span, UserError, visible
+from ablc.faults import Fault, Source, Span, one_line, visible
 from ablc.language.formatting import difference, formatted
 from ablc.language.parse import parse
 from ablc.language.read import MAX_BYTES, decode, read
@@ -33,12 +32,6 @@ from ablc.pipeline import Compiled
 STDIN = "-"
 _BOM = b"\xef\xbb\xbf"
 _STYLES = {"---": "bold", "+++": "bold", "@@": "cyan", "-": "red", "+": "green"}
-
-
-class CannotWrite(UserError):
-    """A file that the canonical text can't be written to."""
-
-    code = "cannot-write"
 
 
 @dataclass(frozen=True)
@@ -168,24 +161,18 @@ def _write(result: _Formatted) -> None:
         sys.stdout.buffer.write(result.after)
         sys.stdout.buffer.flush()
         return
-    try:
-        path = Path(result.name).resolve(strict=True)
-        if not os.access(path, os.W_OK):  # replacing a file needs no right to write it, but ought to
-            raise CannotWrite(f"{result.name} can't be written: it is read-only")
-        write_atomically(path, result.after, like=path.stat())
-    except OSError as error:
-        raise CannotWrite(f"{result.name} can't be written: {_reason(error)}") from error
-    say(f"formatted {result.name}")
+    replace_file(Path(result.name), result.after)
+    say(f"formatted {one_line(result.name)}")
 
 
 def _list(result: _Formatted) -> None:
     if not result.is_canonical:
-        say(f"would format {_shown(result.name)}")
+        say(f"would format {one_line(_shown(result.name))}")
 
 
 def _show_diff(result: _Formatted) -> None:
     """A unified diff: for a terminal in colour, elsewhere byte by byte what `patch -p0` understands."""
-    name = visible(_shown(result.name)).replace("\n", " ")
+    name = one_line(_shown(result.name))
     before, after = (_file_lines(data) for data in (result.before, result.after))
     for line in difflib.unified_diff(before, after, name, name):
         ended = line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"

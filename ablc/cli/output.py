@@ -105,7 +105,7 @@ def nothing_given(specs: list[str], texts: list[str]) -> bool:
 def files_of(path: Path) -> list[Path]:
     """A file, or the specs in a folder."""
     try:
-        return specs_in(path) or [path / "*.abl"] if path.is_dir() else [path]
+        return specs_in(path) or [path] if path.is_dir() else [path]
     except (OSError, ValueError):
         return [path]  # reading it will say what is wrong
 
@@ -113,6 +113,10 @@ def files_of(path: Path) -> list[Path]:
 def print_faults(compiled: Compiled, *, warnings: bool = True) -> None:
     """Write a file's faults to stderr, errors and warnings in the order of their places."""
     faults = [fault for fault in compiled.faults if warnings or fault.level == "error"]
+    if any(fault.level == "warning" for fault in faults):  # then comments may allow some
+        from ablc.checking import not_allowed
+
+        faults = not_allowed(faults)
     for fault in faults[:MOST_FAULTS]:
         print_fault(fault)
     if len(faults) > MOST_FAULTS:

@@ -37,6 +37,8 @@ def read(path: Path, faults: list[Fault], *, name: str | None = None, said_at: S
         data = instead.get().content(path)
         if data is None:
             obstacle = _obstacle(path.stat(), name)
+            if obstacle is not None and said_at is None and path.is_dir() and not specs_in(path):
+                obstacle = "no-spec", f"there is no spec (*.abl) in {name}"
             if obstacle is not None:
                 faults.append(Fault(*obstacle, said_at))
                 return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def put(name: str, text: str) -> Path:
     path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(text.encode())
     return path
 
@@ -173,10 +175,12 @@ def test_what_was_done_and_left_is_said(capsys: pytest.CaptureFixture[str]) -> N
 def test_diff_shows_and_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     put("spec.abl", VAIN)
     for options in ({"diff": True}, {"diff": True, "fix": True}):
-        ablc_check("spec.abl", **options)
+        assert ablc_check("spec.abl", **options) == 1
         shown = capsys.readouterr().out
         assert "--- spec.abl\n+++ spec.abl\n" in shown and "\n-final_norm = full\n" in shown
         assert Path("spec.abl").read_text() == VAIN
+    put("spec.abl", MODEL + "mlp = lora(8)\n")
+    assert ablc_check("spec.abl", diff=True) == 0
 
 
 def test_json_says_what_was_mended(capsys: pytest.CaptureFixture[str]) -> None:
@@ -211,8 +215,22 @@ def test_a_file_that_another_one_extends_stays_as_it_is() -> None:
     put("spec.abl", 'extends "base.abl"\nattention = lora(8)\nlayer[2] = full\nmlp[2] = lora(8)\n')
     ablc_check("base.abl", "spec.abl", fix=True)
     assert Path("base.abl").read_text() == VAIN
+    Path("spec.abl").unlink()
     ablc_check("base.abl", fix=True)
     assert "final_norm" not in Path("base.abl").read_text()
+
+
+@pytest.mark.parametrize("extender", ["spec.abl", "../other/spec.abl", "deeper/still/spec.abl"])
+def test_one_that_extends_it_neednt_be_given(capsys: pytest.CaptureFixture[str], extender: str) -> None:
+    Path(".git").mkdir()
+    put("specs/base.abl", VAIN)
+    place = Path("specs", extender)
+    back = os.path.relpath("specs/base.abl", place.parent)
+    put(str(place), f'# it has to stay\nextends "{back}"  # here\nlayer[2] = full\n')
+    ablc_check("specs/base.abl", fix=True)
+    assert Path("specs/base.abl").read_text() == VAIN
+    said = capsys.readouterr().out
+    assert "specs/base.abl: left as it is, since " in said and "spec.abl extends it" in said
 
 
 def test_all_variants_are_looked_at_where_one_is_named() -> None:
@@ -236,7 +254,7 @@ def test_a_folder_that_cant_be_written_is_told(monkeypatch: pytest.MonkeyPatch) 
         raise PermissionError(13, "Permission denied")
 
     put("spec.abl", VAIN)
-    monkeypatch.setattr("ablc.checking.mend.write_atomically", refused)
+    monkeypatch.setattr("ablc.cache.write_atomically", refused)
     with pytest.raises(UserError, match=r"spec.abl can't be written: permission denied"):
         ablc_check("spec.abl", fix=True)
     assert Path("spec.abl").read_text() == VAIN
@@ -250,6 +268,12 @@ def test_explain_shows_a_text(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert shown.startswith("warning[erased]\n\nA later statement takes back") and "```" not in shown
     assert '\n    model = "EleutherAI/pythia-70m"\n' in shown
+
+
+@pytest.mark.parametrize("pasted", ["ERASED", "warning[erased]", "warning[erased]:", " erased "])
+def test_explain_takes_what_an_error_begins_with(capsys: pytest.CaptureFixture[str], pasted: str) -> None:
+    assert explain_command(pasted) == 0
+    assert capsys.readouterr().out.startswith("warning[erased]")
 
 
 def test_explain_lists_all_codes(capsys: pytest.CaptureFixture[str]) -> None:

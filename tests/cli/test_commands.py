@@ -184,6 +184,16 @@ def test_plan_tells_what_a_statement_erased() -> None:
     assert "line 2 erased -e:1 attention.out = none in [3:]" in done.stdout
 
 
+@pytest.mark.parametrize("command", ["params", "plan"])
+def test_a_comment_allows_a_warning_in_every_command(folder: Path, command: str) -> None:
+    assert "warning[erased]" in ablc(command, "warns.abl", cwd=folder).stderr
+    allowed = "mlp = none  # ablc: allow erased it is shown\nmlp = lora(8)"
+    (folder / "warns.abl").write_text(MODEL + allowed)
+    (folder / "extends.abl").write_text('extends "warns.abl"\nattention = lora(8)')
+    for name in ("warns.abl", "extends.abl"):
+        assert ablc(command, name, cwd=folder).stderr == ""
+
+
 def test_plan_as_json_reads_back() -> None:
     from ablc.planning import Plan
 
@@ -211,7 +221,7 @@ def test_a_recipe_is_a_file_that_checks_clean() -> None:
 
 def test_a_folder_without_specs_is_told_as_that(tmp_path: Path) -> None:
     done = ablc("params", tmp_path)
-    assert done.returncode == 2 and ".abl" in done.stderr.replace(str(tmp_path), "")
+    assert done.returncode == 2 and done.stderr == f"error[no-spec]: there is no spec (*.abl) in {tmp_path}\n\n"
 
 
 def test_many_faults_are_cut_with_a_count(folder: Path) -> None:

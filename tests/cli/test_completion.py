@@ -62,6 +62,8 @@ def test_models_recipes_and_their_keys(folder: Path) -> None:
         ("ablc plan --model EleutherAI/pythia-14", "EleutherAI/pythia-14m"),
         ("ablc run --set train.parallel=f", "train.parallel=fsdp"),
         ("ablc ops non", "none"),
+        ("ablc explain fro", "frozen-nothing"),
+        ("ablc slots EleutherAI/pythia-14", "EleutherAI/pythia-14m"),
         ("ablc diff specs/s", "specs/sweep.abl"),
     ],
 )
