@@ -21,11 +21,13 @@ def place(tmp_path: Path) -> Path:
     return repository(tmp_path / "r", a="mlp = lora(8)", b="mlp = none")
 
 
-def review(place: Path, base: str = "", strict: bool = False) -> tuple[int, str, str]:
+def review(
+    place: Path, base: str = "", strict: bool = False, paths: str = ".", ref: str = "refs/heads/main"
+) -> tuple[int, str, str]:
     """The exit code, the log with its annotations, and the step's summary."""
     summary = place.parent / "summary.md"
     summary.write_text("")
-    settings = {"ABLC_PATHS": ".", "ABLC_BASE": base, "ABLC_STRICT": str(strict).lower()}
+    settings = {"ABLC_PATHS": paths, "ABLC_BASE": base, "ABLC_STRICT": str(strict).lower(), "GITHUB_REF": ref}
     done = run("bash", SCRIPT, cwd=place, GITHUB_STEP_SUMMARY=str(summary), **settings)
     return done.returncode, done.stdout + done.stderr, summary.read_text()
 
@@ -60,6 +62,36 @@ def test_a_shallow_checkout_fetches_what_it_compares_with(place: Path) -> None:
     git(place, "config", "uploadpack.allowAnySHA1InWant", "true")
     git(place.parent, "clone", "-q", "--depth=1", f"file://{place}", "shallow")
     assert "changed" in review(place.parent / "shallow", base)[2]
+
+
+@pytest.mark.parametrize(
+    "paths", ["specs/a.abl specs/b.abl", "specs/a.abl\nspecs/b.abl\n", "  specs/a.abl\n\n specs/b.abl"]
+)
+def test_paths_are_parted_by_blanks_or_lines(place: Path, paths: str) -> None:
+    base = commit(place, b="mlp = lroa(8)", c="mlp = none")
+    code, log, summary = review(place, base, paths=paths)
+    assert code == 2 and "file=specs/b.abl,line=2" in log
+    assert summary.startswith("## What changes in the models\n\n**2 specs")
+
+
+def test_a_comparison_that_fails_is_told_and_fails_nothing(place: Path) -> None:
+    code, log, summary = review(place, "0" * 40)
+    assert code == 0
+    assert f"::warning title=ablc::the specs couldn't be compared with {'0' * 40}" in log
+    assert summary == (
+        f"## What changes in the models\n\nIt couldn't be compared with `{'0' * 40}`; the log says why.\n"
+    )
+
+
+def test_a_pull_request_is_compared_with_what_it_is_merged_into(place: Path) -> None:
+    git(place, "checkout", "-qb", "feature")
+    commit(place, a="mlp = lora(16)")
+    git(place, "checkout", "-q", "main")
+    stale = git(place, "rev-parse", "HEAD")
+    commit(place, b="mlp = lora(4)")  # since the event was sent
+    git(place, "merge", "-q", "--no-ff", "-m", "merged", "feature")
+    assert "**2 specs: 2 changed**" in review(place, stale)[2]
+    assert "**2 specs: 1 changed, 1 with the same model**" in review(place, stale, ref="refs/pull/7/merge")[2]
 
 
 def test_the_action_calls_the_script_with_all_its_inputs() -> None:
