@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ablc.blueprint.measures import params, trainable
-from ablc.cli.output import CLEAN, say
+from ablc.cli.output import CLEAN, INVALID, print_faults, say
 from ablc.pipeline import Planned, compile_file
 from ablc.review.git_config import disable, enable
 from ablc.spec.values import show_layers
@@ -32,8 +32,12 @@ def show_command(file: Path) -> int:
     compiled = compile_file(file, claims=False, name=file.name)
     if compiled.ok and compiled.variants:
         print("\n".join(line for planned in compiled.variants for line in _meaning(planned)))
-    else:  # git hands over one file alone, without those that it extends
+        return CLEAN
+    try:  # git hands over one file alone, without those that it extends
         print(file.read_bytes().decode("utf-8", "replace"), end="")
+    except OSError:
+        print_faults(compiled)
+        return INVALID
     return CLEAN
 
 

@@ -3,7 +3,9 @@ text. Everything is written where only this clone sees it, and taken back withou
 
 from __future__ import annotations
 
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 from ablc.cache import write_atomically
@@ -12,7 +14,6 @@ from ablc.review.revisions import Repository, RevisionError
 ATTRIBUTES = "*.abl diff=ablc"
 # Above a hunk git shows the last line before it that says what the changed lines are about.
 HEADER = r"^[ \t]*((model|name|extends|vary)[ \t]*[=\" \t].*)$"
-TEXTCONV = "ablc git show"
 
 
 def enable(folder: Path, textconv: bool) -> Path:
@@ -20,7 +21,7 @@ def enable(folder: Path, textconv: bool) -> Path:
     repository = Repository.around(folder)
     attributes = _attributes(repository)
     _config(repository, "diff.ablc.xfuncname", HEADER)
-    _config(repository, "diff.ablc.textconv", TEXTCONV if textconv else None)
+    _config(repository, "diff.ablc.textconv", _textconv() if textconv else None)
     lines = _lines(attributes)
     if ATTRIBUTES not in lines:
         _write(attributes, [*lines, ATTRIBUTES])
@@ -43,6 +44,14 @@ def disable(folder: Path) -> bool:
     return found
 
 
+def _textconv() -> str:
+    """What git runs with the name of a file behind it. Where ablc can't be run any more, git goes on with the text: a
+    failing command would end every diff."""
+    own = Path(sys.argv[0])
+    command = shlex.quote(str(own.resolve())) if own.name == "ablc" else f"{shlex.quote(sys.executable)} -m ablc"
+    return f'f() {{ {command} git show "$1" 2>/dev/null || cat "$1"; }}; f'
+
+
 def _attributes(repository: Repository) -> Path:
     """Attributes of this clone alone, in the folder that its work trees share."""
     place = subprocess.run(
@@ -51,16 +60,18 @@ def _attributes(repository: Repository) -> Path:
         text=True,
         check=True,
     )
-    return repository.root / place.stdout.strip()
+    return repository.root / place.stdout.removesuffix("\n")
 
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    """Of whatever encoding: they are patterns of file names."""
+    text = path.read_bytes().decode("utf-8", "surrogateescape") if path.exists() else ""
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def _write(path: Path, lines: list[str]) -> None:
     try:
-        write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
+        write_atomically(path, "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
     except OSError as error:
         raise RevisionError(f"{path} can't be written: {error.strerror or error}") from error
 

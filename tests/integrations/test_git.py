@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,37 @@ def test_disable_leaves_nothing(place: Path, own: str) -> None:
     assert (place / ".git" / "config").read_text() == before
     assert (attributes.read_text() if attributes.exists() else "") == own
     assert ablc(place, "disable") == "ablc git enable has set nothing here\n"
+
+
+def test_attributes_of_any_encoding_stay(place: Path) -> None:
+    attributes = place / ".git" / "info" / "attributes"
+    own = "*.b\xedn binary\r\n*.txt text".encode("latin-1")
+    attributes.write_bytes(own)
+    ablc(place, "enable")
+    assert attributes.read_bytes() == own + b"\n*.abl diff=ablc\n"
+    ablc(place, "disable")
+    assert attributes.read_bytes() == own + b"\n"
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_with_textconv_git_needs_no_ablc_on_the_path(place: Path, tmp_path: Path, gone: bool) -> None:
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    (bin_ / "ablc").symlink_to(Path(sys.executable).with_name("ablc"))
+    done = run(bin_ / "ablc", "git", "enable", "--textconv", cwd=place)
+    assert done.returncode == 0, done.stderr
+    if gone:  # the environment that ablc was installed in, say
+        command = git(place, "config", "diff.ablc.textconv")
+        git(place, "config", "diff.ablc.textconv", command.replace(str(Path(sys.executable).parent), "/nowhere"))
+    done = run("git", "diff", cwd=place, PATH="/usr/bin:/bin")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("+mlp[1] = lora(9)" in done.stdout) is gone
+    assert ("+mlp[1]: mlp → Linear(512, 9) · Linear(9, 512)" in done.stdout) is not gone
+
+
+def test_a_file_that_isnt_there_is_told(tmp_path: Path) -> None:
+    done = run("ablc", "git", "show", "gone.abl", cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith("error[cannot-read]: ") and "Traceback" not in done.stderr
 
 
 def test_never_a_command_for_diffs(place: Path) -> None:
