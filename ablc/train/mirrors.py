@@ -60,10 +60,12 @@ class Wandb:
     def __init__(self, mode: str) -> None:
         self.mode: Any = mode
         self._run: Any = None
+        self._alone = False
 
     def start(self, run: Mirrored) -> None:
         import wandb
 
+        self._alone = wandb.run is None  # else this process has a run of its own, which goes on
         identity = run.facts["mirror_id"]
         if self.mode == "offline":
             # Syncing two directories of one id lets the second replace the first. The new one gets the whole history.
@@ -94,6 +96,14 @@ class Wandb:
         self._run.summary.update(dict(summary))
         self._run.finish(exit_code=int(failed))
 
+    def close(self) -> None:
+        """End its service, which only then has written everything. Left to the end of this process, one that was killed
+        would have wandb print a traceback there."""
+        import wandb
+
+        if self._alone:
+            wandb.teardown()
+
 
 class TensorBoard:
     """Event files in the run's own directory, for `tensorboard --logdir runs`."""
@@ -113,6 +123,9 @@ class TensorBoard:
             self._writer.add_scalar(name, value, step)
 
     def finish(self, summary: Mapping[str, Any], failed: bool) -> None:
+        pass
+
+    def close(self) -> None:
         self._writer.close()
 
 
@@ -132,6 +145,9 @@ class Trackio:
 
     def finish(self, summary: Mapping[str, Any], failed: bool) -> None:
         self._run.finish()
+
+    def close(self) -> None:
+        pass
 
 
 def title(run: Mirrored) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +37,9 @@ class Mirror(Protocol):
     def log(self, step: int, metrics: Mapping[str, Any]) -> None: ...
 
     def finish(self, summary: Mapping[str, Any], failed: bool) -> None: ...
+
+    def close(self) -> None:
+        """Let go of what it holds. The last call, whatever failed before; it may fail too."""
 
 
 Task = Callable[[Mirror], None]
@@ -90,3 +94,6 @@ class _Line:
         except Exception as error:  # whatever a mirror throws must not stop a run
             first = str(error).splitlines()[0] if str(error) else ""
             self.tell(f"{self.mirror.name} stopped: {type(error).__name__}: {first}")
+        finally:
+            with contextlib.suppress(Exception):
+                self.mirror.close()
