@@ -19,13 +19,20 @@ import torch
 from ablc.patching import PairError, start_from
 from ablc.patching.replaced import Replaced, replaced
 from ablc.planning import Plan
-from ablc.train.checkpoints import Checkpoint, Checkpoints, DamagedCheckpoint, Tensors, restore, weights_of
+from ablc.train.checkpoints import (
+    Checkpoint,
+    Checkpoints,
+    DamagedCheckpoint,
+    Tensors,
+    restore,
+    save_weights,
+    weights_of,
+)
 from ablc.train.environment import environment
 from ablc.train.fitting import Fit, Fitted, Texts, calibrate, can_be_fitted
 from ablc.train.loop import Evaluation, Job, evaluate, make_optimizer
 from ablc.train.loss import NextTokenLoss
 from ablc.train.record import Record, RecordError, Status
-from ablc.train.runner import save_weights
 from ablc.train.work import Prepared, Work, facts_of
 
 LONGEST_UNSAVED = 30.0  # seconds of fitting without a checkpoint, unless one block takes longer

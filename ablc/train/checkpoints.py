@@ -36,11 +36,11 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
-from ablc.patching.sharded import whole
 from ablc.train.workers import Workers
 
 WEIGHTS, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 Tensors = Mapping[str, torch.Tensor]
+ALONE = Workers(torch.device("cpu"))
 
 
 class DamagedCheckpoint(Exception):
@@ -62,11 +62,11 @@ class Checkpoints:
     `writers` are the processes that write together where the model is sharded, with a group of their own.
     """
 
-    def __init__(self, folder: Path, keep: int, tell: Callable[[str], None], writers: Workers | None = None) -> None:
+    def __init__(self, folder: Path, keep: int, tell: Callable[[str], None], writers: Workers = ALONE) -> None:
         self.folder = folder / "checkpoints"
         self.keep = keep
         self.tell = tell
-        self.writers = writers or Workers(torch.device("cpu"))
+        self.writers = writers
         self._writing: threading.Thread | None = None
         self._failed: str | None = None
 
@@ -178,6 +178,38 @@ def save_tensors(path: Path, tensors: Tensors) -> None:
     _sync(path)
 
 
+def save_weights(weights: Tensors, folder: Path, writers: Workers = ALONE) -> None:
+    """Write `model.safetensors`, under the names in the model. Where the weights are sharded all processes come here:
+    each writes its shares, and the first puts them together, one tensor at a time.
+
+    Raises:
+        OSError: in all of them; nothing is left behind then.
+    """
+    partial = folder / ".model.safetensors.partial"
+    try:
+        if writers.group is None:
+            save_tensors(partial, weights)
+            partial.replace(folder / WEIGHTS)
+        else:
+            writers.first_does(lambda: _renew(partial))
+            writer = HuggingFaceStorageWriter(str(partial), save_distributed=True, enable_consolidation=True)
+            save({**weights}, storage_writer=writer, process_group=writers.group)
+            writers.first_does(lambda: _take(partial, folder / WEIGHTS))
+    except (OSError, SafetensorError, CheckpointException) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise OSError(f"the weights could not be saved: {_reason(error)}") from error
+
+
+def _take(partial: Path, file: Path) -> None:
+    """The one file that all shares were put together in."""
+    (made,) = partial.glob("*.safetensors")
+    _sync(made)
+    made.replace(file)
+    shutil.rmtree(partial)
+
+
 def read(folder: Path) -> Checkpoint:
     """A checkpoint, each file checked against its hash. Raises DamagedCheckpoint."""
     try:
@@ -196,27 +228,20 @@ def read(folder: Path) -> Checkpoint:
 # --- tensors of a model and its optimizer ----------------------------------------------------------------------------
 
 
-def weights_of(model: torch.nn.Module, wanted: bool = True) -> dict[str, torch.Tensor]:
-    """A copy of every parameter, shared ones once, in main memory. Sharded ones are put together again, for which all
-    processes have to come here; those by whom it isn't `wanted` get nothing."""
-    found = {}
-    for name, parameter in model.named_parameters():
-        values = whole(parameter)
-        if wanted:
-            found[name] = _copy(values)
-    return found
+def weights_of(model: torch.nn.Module, writers: Workers = ALONE) -> dict[str, torch.Tensor]:
+    """A copy of every parameter, shared ones once, in main memory; of what is sharded, the share of this process."""
+    mesh = DeviceMesh.from_group(writers.group, "cpu") if writers.group is not None else None
+    return {name: _copy(parameter, mesh) for name, parameter in model.named_parameters()}
 
 
 def state_of(
     model: torch.nn.Module, optimizer: torch.optim.Optimizer, writers: Workers
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Copies in main memory of every parameter, shared ones once, and of what the optimizer remembers, as `name/key`;
-    of what is sharded, those of the shares of this process."""
+    """`weights_of` a model, and the same of what the optimizer remembers, as `name/key`."""
     mesh = DeviceMesh.from_group(writers.group, "cpu") if writers.group is not None else None
     names: dict[Any, str] = {parameter: name for name, parameter in model.named_parameters()}
-    weights = {name: _copy(parameter, mesh) for parameter, name in names.items()}
     states = ((f"{names[p]}/{key}", value) for p, state in optimizer.state.items() for key, value in state.items())
-    return weights, {name: _copy(value, mesh) for name, value in states}
+    return weights_of(model, writers), {name: _copy(value, mesh) for name, value in states}
 
 
 def restore(model: torch.nn.Module, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> None:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from math import log
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors import SafetensorError
 from torch.distributed.tensor import DTensor
 
 from ablc.blueprint.measures import flops_per_token
 from ablc.train.checkpoints import (
+    ALONE,
     Checkpoint,
     Checkpoints,
     DamagedCheckpoint,
     restore,
-    save_tensors,
+    save_weights,
     state_of,
     weights_of,
 )
@@ -106,14 +106,14 @@ class _Run:
         self, work: Work, trainee: Trainee, record: Record | None, folder: Path, tracker: Tracker, view: View
     ) -> None:
         self.work, self.trainee, self.record = work, trainee, record
-        self.tracker, self.view = tracker, view
+        self.folder, self.tracker, self.view = folder, tracker, view
         self.is_sharded = any(isinstance(one, DTensor) for one in trainee.model.parameters())
-        self.writers = writers(work.workers) if self.is_sharded else Workers(torch.device("cpu"))
+        self.writers = writers(work.workers) if self.is_sharded else ALONE
         self.checkpoints = Checkpoints(folder, work.recipe.keep, view.tell, self.writers)
         self.facts: dict[str, Any] = record.facts if record is not None else {}
         self.seen: list[Evaluation] = []
         self.after = 0
-        self.initial = weights_of(trainee.model, self._is_first) if work.recipe.precision == "bf16" else {}
+        self.initial = weights_of(trainee.model, self.writers) if work.recipe.precision == "bf16" else {}
         self.forward_flops = flops_per_token(work.plan.blueprint, work.recipe.block_size)
         self.peak = peak_flops(work.workers.device)
 
@@ -164,12 +164,20 @@ class _Run:
 
     def finish(self) -> None:
         """What there is to say once all steps are taken: the weights, and how many moved where they are bf16."""
-        weights = weights_of(self.trainee.model, self._is_first)
-        if self.record is not None:
-            if self.initial:
-                self.facts["moved"] = _moved(self.initial, weights)
-            self.checkpoints.wait()
-            save_weights(weights, self.record.folder)
+        self.checkpoints.wait()  # it holds copies of its own
+        moved = self._moved() if self.initial else None
+        if self.record is not None and moved is not None:
+            self.facts["moved"] = moved
+        if self.record is not None or self.is_sharded:
+            save_weights(weights_of(self.trainee.model, self.writers), self.folder, self.writers)
+
+    def _moved(self) -> float:
+        """The share of weights that are no longer what they were at the start. Every process looks at its own."""
+        parameters = dict(self.trainee.model.named_parameters())
+        moved = torch.zeros((), dtype=torch.int64)
+        for name, before in self.initial.items():
+            moved += (_own(parameters[name].detach()).cpu() != _own(before)).sum()
+        return int(self.writers.total(moved)) / sum(int(parameter.numel()) for parameter in parameters.values())
 
     def close(self, status: Status) -> None:
         self.checkpoints.wait()
@@ -223,18 +231,6 @@ class _Run:
         return {"final": self._scores(self.seen[-1]), "best": self._scores(best)}
 
 
-def _moved(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor]) -> float:
-    """The share of weights that are no longer what they were at the start."""
-    moved = sum(int((after[name] != tensor).sum()) for name, tensor in before.items())
-    return moved / sum(tensor.numel() for tensor in before.values())
-
-
-def save_weights(weights: Mapping[str, torch.Tensor], folder: Path) -> None:
-    """The weights at the end, under their names in the model. Raises OSError; nothing is left behind then."""
-    partial = folder / ".model.safetensors.partial"
-    try:
-        save_tensors(partial, weights)
-        partial.replace(folder / "model.safetensors")
-    except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
-        raise OSError(f"the weights could not be saved: {error}") from error
+def _own(tensor: torch.Tensor) -> torch.Tensor:
+    """Of a sharded tensor the share of this process."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -115,6 +115,18 @@ def test_two_are_as_one(parallel: str, train: Train, alone: Path) -> None:
 
 
 @pytest.mark.slow
+def test_shares_of_bf16_weights_that_moved(train: Train) -> None:
+    flags = ("--steps", "3", "--set", "train.precision=bf16")
+    one, two = train(1, *flags), train(2, *flags, "--set", "train.parallel=fsdp")
+    assert facts(two)["moved"] == pytest.approx(facts(one)["moved"], abs=1e-3)
+    tensors = load_file(two / "model.safetensors")
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}
+    assert {name: t.shape for name, t in tensors.items()} == {
+        name: t.shape for name, t in load_file(one / "model.safetensors").items()
+    }
+
+
+@pytest.mark.slow
 def test_shares_of_tied_and_decomposed_weights(train: Train) -> None:
     flags = ("--steps", "3", "--set", "train.init=svd", "--set", "train.tokenizer=builtin", "--report-init")
     one = train(1, *flags, spec=TIED)
@@ -146,10 +158,19 @@ def test_each_writes_its_shares(train: Train) -> None:
 
 @pytest.mark.slow
 def test_a_share_that_cant_be_written_ends_no_run(train: Train) -> None:
-    out = train(2, "--steps", "3", "--set", "train.parallel=fsdp", last_file=100_000)
+    out = train(2, "--steps", "3", "--set", "train.parallel=fsdp", last_file=600_000)
     said = (out.parent / "output.txt").read_text()
     assert said.count("the checkpoint of step 3 couldn't be written: File too large") == 1
     assert facts(out)["status"] == "finished" and not list((out / "checkpoints").iterdir())
+    assert {path.name for path in out.iterdir() if "model" in path.name} == {"model.safetensors"}
+
+
+@pytest.mark.slow
+def test_weights_whose_share_cant_be_written_are_told_by_all(train: Train) -> None:
+    out = train(2, "--steps", "3", "--set", "train.parallel=fsdp", last_file=100_000, code=1)
+    said = (out.parent / "output.txt").read_text()
+    assert said.count("error[run-failed]: the weights could not be saved: File too large") == 1
+    assert facts(out)["status"] == "failed" and not [path for path in out.iterdir() if "model" in path.name]
 
 
 @pytest.mark.slow
