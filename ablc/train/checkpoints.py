@@ -3,7 +3,7 @@
 checkpoints/step-00000100/
     model.safetensors      the weights, under their names in the model
     optimizer.safetensors  what AdamW remembers of each: `name/exp_avg`, `name/exp_avg_sq`, `name/step`
-    state.json             the step, the evaluations so far, of which plan, and the SHA-256 of each file
+    state.json             the step, the evaluations so far, of which plan, and the XXH3 hash of each file
 
 Where the model is sharded each process writes its shares of both, `shard-00001-….safetensors`, with their places in
 the whole (`torch.distributed.checkpoint` in its safetensors format). Both are read alike, by any number of processes.
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import xxhash
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch.distributed.checkpoint.api import CheckpointException
@@ -286,11 +287,12 @@ def _copy(tensor: torch.Tensor, mesh: DeviceMesh | None = None) -> torch.Tensor:
 
 def _hash(path: Path) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        # It is about damage, not about forgery; twenty times as fast as SHA-256, beside steps that want all cores.
+        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
 
 
 def _hash_of(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return str(xxhash.xxh3_128_hexdigest(json.dumps(content, sort_keys=True).encode()))
 
 
 def _sync(path: Path) -> None:
