@@ -14,6 +14,7 @@ from ablc.review.markdown import in_code, in_html, in_text
 from ablc.review.rows import Table
 from ablc.review.states import pairs
 
+MOST_BYTES = 1_000_000  # GitHub takes a summary of 1 MiB at the most, else nothing of it
 UNCHANGED = {"same model", "same text", "broken as before"}
 
 
@@ -101,16 +102,31 @@ def _markdown(found: list[Pair]) -> None:
 
 
 def _github(found: list[Pair]) -> None:
-    """What stands in a pull request: a table of all specs, each one's lines folded below."""
+    """What stands in a pull request: a table of all specs, each one's lines folded below, as far as there is room."""
     print(f"**{rows.summary(found)}**\n")
     told = [pair for pair in _told(found) if pair.status != "same model"]
-    if told:
-        lines = [_overview(pair, change) for pair in told for change in _changes(pair)]
-        columns = ("spec", "", "parameters before", "after", "difference", "%")
-        print("\n".join(_marked(Table(columns, tuple(lines), frozenset(columns[2:])))))
-    for pair in told:
-        print(f"<details><summary>{in_html(rows.title(pair))}</summary>\n")
-        print("\n".join([*_page(pair), "</details>\n"]))
+    if not told:
+        return
+    lines = [_overview(pair, change) for pair in told for change in _changes(pair)]
+    columns = ("spec", "", "parameters before", "after", "difference", "%")
+    table = _marked(Table(columns, tuple(lines), frozenset(columns[2:])))
+    pages = (
+        "\n".join([f"<details><summary>{in_html(rows.title(pair))}</summary>\n", *_page(pair), "</details>\n"])
+        for pair in told
+    )
+    room = _print_fitting(table, MOST_BYTES // 2, "lines")
+    _print_fitting(list(pages), MOST_BYTES // 2 + room, "specs")
+
+
+def _print_fitting(parts: Sequence[str], room: int, what: str) -> int:
+    """Print what fits into so many bytes, and how many parts are left out; returns the bytes that remain."""
+    for number, part in enumerate(parts):
+        room -= len(part.encode()) + 1
+        if room < 0:
+            print(f"\n… and {len(parts) - number:,} {what} more: `ablc diff` shows all of them\n")
+            return 0
+        print(part)
+    return room
 
 
 def _overview(pair: Pair, change: Change | None) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from processes import SPECS, ablc
 
 from ablc.api import load, plan
+from ablc.cli.diff import diff_command
 from ablc.planning.diff import apply
 from ablc.planning.plan import fingerprint
 
@@ -360,3 +362,19 @@ def test_git_isnt_needed_for_files(tmp_path: Path) -> None:
     assert ablc("diff", "a.abl", cwd=tmp_path, PATH="").stderr.startswith(
         "error[no-revision]: git isn't installed here"
     )
+
+
+def test_a_summary_holds_no_more_than_github_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder, rank in (("a", 8), ("b", 16)):
+        (tmp_path / folder).mkdir()
+        for number in range(20):
+            (tmp_path / folder / f"{number}.abl").write_text(f"{MODEL}mlp[:{number % 5 + 1}] = lora({rank})")
+    monkeypatch.setattr("ablc.cli.diff.MOST_BYTES", 6000)
+    assert diff_command([str(tmp_path / "a"), str(tmp_path / "b")], None, None, "github", False) == 0
+    page = capsys.readouterr().out
+    assert page.startswith("**20 specs: 20 changed**") and 3000 < len(page.encode()) < 6300
+    assert page.count("<details>") == page.count("</details>") > 0
+    said = re.findall(r"^… and (\d+) (lines|specs) more: `ablc diff` shows all of them$", page, re.MULTILINE)
+    assert [what for _, what in said][-1:] == ["specs"] and 20 - int(said[-1][0]) == page.count("<details>")
