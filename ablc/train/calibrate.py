@@ -185,13 +185,13 @@ class _Calibration:
         # The teacher isn't saved: it is what it was only where the base still is.
         if any(not torch.equal(value, start[name]) for name, value in _unfitted(self.pair).items()):
             raise RecordError(f"the weights of {work.base} have changed since the calibration began", help)
-        self.done = _Done(weights_of(student), Outcome.of(checkpoint.facts["outcome"]))
+        self.done = _Done(weights_of(student, copy=True), Outcome.of(checkpoint.facts["outcome"]))
         self.saved = checkpoint.step
 
     def fit_all(self) -> None:
         work, (teacher, student, places) = self.work, (self.pair.teacher, self.pair.student, self.pair.places)
         if self.done is None:
-            self.done = _Done(weights_of(student), Outcome(_loss(teacher, work), _loss(student, work)))
+            self.done = _Done(weights_of(student, copy=True), Outcome(_loss(teacher, work), _loss(student, work)))
         known = self.done.outcome
         self.record.log({"step": 0, "eval_loss": known.before, "teacher_loss": known.teacher})
         for number, fitted in enumerate(known.blocks, 1):

@@ -69,14 +69,21 @@ class Checkpoints:
         self.tell = tell
         self.writers = writers
         self._writing: threading.Thread | None = None
+        self._taken = threading.Event()
+        self._taken.set()
         self._failed: str | None = None
 
     def save(self, step: int, weights: Tensors, optimizer: Tensors, facts: Mapping[str, Any]) -> None:
-        """Write a checkpoint in a thread, after the one before it. The tensors must not change any more."""
+        """Write a checkpoint in a thread, after the one before it. The tensors mustn't change until `taken` returns."""
         self.wait()
+        self._taken.clear()
         arguments = (step, weights, optimizer, {**facts, "step": step})
         self._writing = threading.Thread(target=self._write, args=arguments, name="checkpoint")
         self._writing.start()
+
+    def taken(self) -> None:
+        """Until the tensors that were given to `save` are in its files, wherever those are by then."""
+        self._taken.wait()
 
     def wait(self) -> None:
         """Until what was given to `save` is on the disk; tells what went wrong there."""
@@ -107,12 +114,14 @@ class Checkpoints:
         partial = self.folder / ".partial"
         try:
             self.writers.first_does(lambda: _renew(partial))
-            files = write(partial, weights, optimizer, self.writers)
+            files = write(partial, weights, optimizer, self.writers, self._taken.set)
             self.writers.first_does(lambda: self._publish(step, {**facts, "files": files}))
         except (OSError, SafetensorError, CheckpointException, RuntimeError) as error:  # the last: a process is gone
             if self.writers.is_first:
                 shutil.rmtree(partial, ignore_errors=True)
             self._failed = f"the checkpoint of step {step} couldn't be written: {_reason(error)}; it goes on without it"
+        finally:
+            self._taken.set()
 
     def _publish(self, step: int, content: Mapping[str, Any]) -> None:
         """Say what the files are, and only then give them the name of a checkpoint."""
@@ -145,14 +154,22 @@ def last_step(folder: Path) -> int:
     return max((int(one.name.removeprefix("step-")) for one in (folder / "checkpoints").glob("step-*")), default=0)
 
 
-def write(folder: Path, weights: Tensors, optimizer: Tensors, writers: Workers) -> dict[str, str]:
-    """Write the tensors of a checkpoint; the files, on the disk when this returns, with their hashes."""
+def write(
+    folder: Path, weights: Tensors, optimizer: Tensors, writers: Workers, taken: Callable[[], object]
+) -> dict[str, str]:
+    """Write the tensors of a checkpoint; the files, on the disk when this returns, with their hashes. `taken` is called
+    once the tensors are no longer needed."""
     if writers.group is None:
-        for name, tensors in ((WEIGHTS, weights), (OPTIMIZER, optimizer)):
-            save_tensors(folder / name, tensors)
-        return {name: _hash(folder / name) for name in (WEIGHTS, OPTIMIZER)}
+        files = {folder / WEIGHTS: weights, folder / OPTIMIZER: optimizer}
+        for file, tensors in files.items():
+            _put(file, tensors)
+        taken()
+        for file in files:
+            _sync(file)
+        return {file.name: _hash(file) for file in files}
     writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
     save({**weights, **optimizer}, storage_writer=writer, process_group=writers.group)
+    taken()
     own = sorted(folder.glob("*.safetensors"))[writers.rank :: writers.size]
     hashes: dict[str, str] = {}
     for part in writers.gather(_hashes(own)):
@@ -170,13 +187,12 @@ def _hashes(files: list[Path]) -> dict[str, str] | OSError:
         return error
 
 
-def save_tensors(path: Path, tensors: Tensors) -> None:
+def _put(path: Path, tensors: Tensors) -> None:
     """A safetensors file with the rights that any new file has here; safetensors gives it to its owner alone."""
     path.touch()
     mode = path.stat().st_mode
     save_file(dict(tensors), path, metadata={"format": "pt"})
     path.chmod(mode)
-    _sync(path)
 
 
 def save_weights(weights: Tensors, folder: Path, writers: Workers = ALONE) -> None:
@@ -189,7 +205,8 @@ def save_weights(weights: Tensors, folder: Path, writers: Workers = ALONE) -> No
     partial = folder / ".model.safetensors.partial"
     try:
         if writers.group is None:
-            save_tensors(partial, weights)
+            _put(partial, weights)
+            _sync(partial)
             partial.replace(folder / WEIGHTS)
         else:
             writers.first_does(lambda: _renew(partial))
@@ -229,10 +246,11 @@ def read(folder: Path) -> Checkpoint:
 # --- tensors of a model and its optimizer ----------------------------------------------------------------------------
 
 
-def weights_of(model: torch.nn.Module, writers: Workers = ALONE) -> dict[str, torch.Tensor]:
-    """A copy of every parameter, shared ones once, in main memory; of what is sharded, the share of this process."""
+def weights_of(model: torch.nn.Module, writers: Workers = ALONE, copy: bool = False) -> dict[str, torch.Tensor]:
+    """Every parameter, shared ones once, in main memory; of what is sharded, the share of this process. What is there
+    already is a `copy` where that is asked for, else what the model itself holds."""
     mesh = DeviceMesh.from_group(writers.group, "cpu") if writers.group is not None else None
-    return {name: _copy(parameter, mesh) for name, parameter in model.named_parameters()}
+    return {name: _here(parameter, mesh, copy) for name, parameter in model.named_parameters()}
 
 
 def state_of(
@@ -242,7 +260,7 @@ def state_of(
     mesh = DeviceMesh.from_group(writers.group, "cpu") if writers.group is not None else None
     names: dict[Any, str] = {parameter: name for name, parameter in model.named_parameters()}
     states = ((f"{names[p]}/{key}", value) for p, state in optimizer.state.items() for key, value in state.items())
-    return weights_of(model, writers), {name: _copy(value, mesh) for name, value in states}
+    return weights_of(model, writers), {name: _here(value, mesh, False) for name, value in states}
 
 
 def restore(model: torch.nn.Module, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> None:
@@ -276,12 +294,12 @@ def _reader(checkpoint: Checkpoint) -> HuggingFaceStorageReader:
     return HuggingFaceStorageReader(str(checkpoint.folder))
 
 
-def _copy(tensor: torch.Tensor, mesh: DeviceMesh | None = None) -> torch.Tensor:
+def _here(tensor: torch.Tensor, mesh: DeviceMesh | None, copy: bool) -> torch.Tensor:
     """In main memory; of a sharded tensor the share of this process, on a mesh there."""
     if not isinstance(tensor, DTensor):
-        return tensor.detach().to("cpu", copy=True)
+        return tensor.detach().to("cpu", copy=copy)
     assert mesh is not None
-    own = tensor.to_local().detach().to("cpu", copy=True)
+    own = tensor.to_local().detach().to("cpu", copy=copy)
     return DTensor.from_local(own, mesh, tensor.placements, run_check=False, shape=tensor.shape, stride=tensor.stride())
 
 

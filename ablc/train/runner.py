@@ -110,10 +110,12 @@ class _Run:
         self.is_sharded = any(isinstance(one, DTensor) for one in trainee.model.parameters())
         self.writers = writers(work.workers) if self.is_sharded else ALONE
         self.checkpoints = Checkpoints(folder, work.recipe.keep, view.tell, self.writers)
+        if work.workers.device.type == "cpu":  # what is saved is what the step would change; elsewhere it is a copy
+            trainee.job.optimizer.register_step_pre_hook(lambda *_: self.checkpoints.taken())
         self.facts: dict[str, Any] = record.facts if record is not None else {}
         self.seen: list[Evaluation] = []
         self.after = 0
-        self.initial = weights_of(trainee.model, self.writers) if work.recipe.precision == "bf16" else {}
+        self.initial = weights_of(trainee.model, self.writers, copy=True) if work.recipe.precision == "bf16" else {}
         self.forward_flops = flops_per_token(work.plan.blueprint, work.recipe.block_size)
         self.peak = peak_flops(work.workers.device)
 
@@ -164,7 +166,7 @@ class _Run:
 
     def finish(self) -> None:
         """What there is to say once all steps are taken: the weights, and how many moved where they are bf16."""
-        self.checkpoints.wait()  # it holds copies of its own
+        self.checkpoints.wait()
         moved = self._moved() if self.initial else None
         if self.record is not None and moved is not None:
             self.facts["moved"] = moved

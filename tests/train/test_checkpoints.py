@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,12 +68,14 @@ def test_what_is_restored_goes_on_bit_by_bit(kept: Checkpoints) -> None:
     assert all(torch.equal(one, other) for one, other in zip(model.parameters(), straight.parameters(), strict=True))
 
 
-def test_a_copy_is_saved_whatever_happens_to_the_model(kept: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_saved_may_change_once_it_is_taken(kept: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_file = checkpoints.save_file
+    monkeypatch.setattr(checkpoints, "save_file", lambda *given, **how: (time.sleep(0.2), save_file(*given, **how)))
     model, optimizer = trained(2)
     expected = {name: value.clone() for name, value in model.named_parameters()}
-    state = state_of(model, optimizer, ALONE)
+    kept.save(2, *state_of(model, optimizer, ALONE), {})
+    kept.taken()
     take(model, optimizer, 2)
-    kept.save(2, *state, {})
     kept.wait()
     found = kept.newest()
     assert found is not None

@@ -21,6 +21,7 @@ import ablc
 from ablc.cli import run as command
 from ablc.patching.patch import shapes_of
 from ablc.planning import Plan
+from ablc.train import checkpoints
 from ablc.train.loop import Diverged
 from ablc.train.record import Record, claim_folder
 
@@ -112,6 +113,19 @@ def test_two_runs_of_one_seed_are_equal_to_the_last_bit(run: Run) -> None:
     assert strip[0] == strip[1]
     one, two = (load_file(f"{folder}/model.safetensors") for folder in ("one", "two"))
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_checkpoints_are_of_their_step_however_slowly_they_are_written(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ["train.save_every=1", "train.keep=9"]
+    assert run(out=Path("quick"), settings=settings) == 0
+    save_file = checkpoints.save_file
+    monkeypatch.setattr(checkpoints, "save_file", lambda *given, **how: (time.sleep(0.3), save_file(*given, **how)))
+    assert run(out=Path("slow"), settings=settings) == 0
+    files = sorted(path.relative_to("quick") for path in Path("quick").rglob("*.safetensors"))
+    assert len(files) == 2 * 4 + 1
+    assert all((Path("quick") / file).read_bytes() == (Path("slow") / file).read_bytes() for file in files)
 
 
 def test_settings_from_all_sides(run: Run) -> None:
