@@ -44,7 +44,7 @@ class Data:
         validation: (blocks, block size), the same; the blocks that are scored, always in this order.
         vocab_size: the model's; ids are below it.
         manifest: what a record says of the data. Runs may be compared where `manifest["hash"]` is equal, losses a token
-            where `manifest["tokenizer"]["hash"]` is equal as well.
+            where the hash of its `tokenizer`, its `block_size` and its `packing` are equal as well.
         bytes_per_token: UTF-8 bytes a token in the whole validation part: bits per byte are nats a token / ln 2 / this.
         baselines: of counting, on these blocks.
         separator: the id that ends a document, where documents are to be told apart; else None.
@@ -94,6 +94,7 @@ def load_data(
     eval_blocks: int | None,
     documents: bool = False,
     streaming: bool = False,
+    revision: str | None = None,
     progress: Progress = quiet,
 ) -> Data:
     """The data of a recipe: texts, tokens, blocks; from the cache where the same texts were tokenised before.
@@ -109,6 +110,7 @@ def load_data(
         eval_blocks: how many validation blocks are kept, evenly spaced; None, or more than there are, keeps all.
         documents: whether the documents of a block are to be told apart.
         streaming: read a hub data set while it is tokenised, without a copy in the cache of data sets.
+        revision: the commit of a hub data set that is read streaming; the newest one where it is None.
         progress: is told, while texts are tokenised, of which part, how many bytes of it are done, and what share of it
             that is, None where nobody knows.
 
@@ -124,7 +126,7 @@ def load_data(
     texts = (
         builtin_texts(corpus)
         if corpus and recipe_data == "stdlib"
-        else dataset_texts(recipe_data, streaming, documents)
+        else dataset_texts(recipe_data, streaming, documents, revision)
     )
     if documents:
         texts = _as_documents(texts, encoder, tokenizer)
@@ -137,6 +139,7 @@ def load_data(
     counted = _baselines(kept, train, validation, vocab_size, separator)
     used = {"name": tokenizer, "hash": encoder.digest, "size": encoder.size}
     manifest = {**_manifest(texts, streams), "tokenizer": used, "block_size": block_size}
+    manifest["packing"] = "documents" if documents else "blocks"
     held_out = streams["validation"]
     return Data(train, validation, vocab_size, manifest, held_out.bytes / len(held_out.tokens), counted, separator)
 

@@ -65,17 +65,19 @@ def builtin_texts(corpus: Corpus) -> Texts:
     return Texts(known.hash, known.to_dict(), True, lambda part: Opened(_chunks(documents[part]), extents[part]))
 
 
-def dataset_texts(recipe_data: str, streaming: bool = False, documents: bool = False) -> Texts:
+def dataset_texts(
+    recipe_data: str, streaming: bool = False, documents: bool = False, revision: str | None = None
+) -> Texts:
     """The texts of a local folder (`./…`, `/…`) or of a hub data set (`owner/name`, `owner/name:config`), which is
-    copied into the cache of data sets unless it is read `streaming`. Where `documents` are told apart, one is a row, or
-    a whole file of plain text, whose rows are its lines otherwise.
+    copied into the cache of data sets unless it is read `streaming`, at its newest commit or at `revision`. Where
+    `documents` are told apart, one is a row, or a whole file of plain text, whose rows are its lines otherwise.
 
     Raises:
         DataError: no such folder or data set, no network within a few seconds, or no train and validation parts.
     """
     if is_local(recipe_data):
         return _local_texts(recipe_data, documents)
-    return _streamed_texts(recipe_data) if streaming else _hub_texts(recipe_data)
+    return _streamed_texts(recipe_data, revision) if streaming else _hub_texts(recipe_data)
 
 
 def is_local(name: str) -> bool:
@@ -107,9 +109,13 @@ def _local_texts(name: str, documents: bool) -> Texts:
     if path.is_file() and path.suffix not in _KINDS:
         known = ", ".join(_KINDS)
         raise DataError(f"{name} is none of {known}", "name a folder, or a file of one of these kinds")
-    inside = sorted(one for one in path.rglob("*") if one.is_file() and not one.name.startswith("."))
-    files = [path] if path.is_file() else inside
-    content = [(one.relative_to(path).as_posix(), _file_hash(one)) for one in files]
+    try:
+        inside = sorted(one for one in path.rglob("*") if one.is_file() and not one.name.startswith("."))
+        files = [path] if path.is_file() else inside
+        content = [(one.relative_to(path).as_posix(), _file_hash(one)) for one in files]
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise DataError(f"{error.filename or name} can't be read: {reason}", WAY_OUT) from error
     key = hashlib.sha256(json.dumps([content, documents]).encode()).hexdigest()
     parts = _FileParts(path) if path.is_file() else _FolderParts(path, documents)
     return Texts(key, {"name": name}, False, lambda part: Opened(_rows(parts.load(part), name), parts.extent(part)))
@@ -138,8 +144,12 @@ class _FolderParts:
 
     @cached_property
     def _options(self) -> dict[str, Any]:
-        named = [one for one in self.path.rglob("*.txt") if one.stem.split("-")[0] in _PART_NAMES]
-        return _text_options(bool(named), self.documents)
+        import datasets
+        from datasets.packaged_modules.text.text import Text
+
+        with contextlib.suppress(Exception):  # loading it will say what is wrong with it
+            return _text_options(isinstance(datasets.load_dataset_builder(str(self.path)), Text), self.documents)
+        return {}
 
 
 @dataclass(frozen=True)
@@ -168,9 +178,6 @@ class _FileParts:
     @property
     def _held_out(self) -> int:
         return max(1, self._count // 20)
-
-
-_PART_NAMES = ("train", "training", "validation", "valid", "dev", "val")
 
 
 def _text_options(is_text: bool, documents: bool) -> dict[str, Any]:
@@ -218,11 +225,16 @@ def _hub_texts(recipe_data: str) -> Texts:
     return Texts(key, about, False, open)
 
 
-def _streamed_texts(recipe_data: str) -> Texts:
-    """Known by the commit they are read at: nothing of them is on this machine."""
+def _streamed_texts(recipe_data: str, revision: str | None) -> Texts:
+    """Known by the commit they are read at: nothing of them is on this machine. Where that is known already the hub is
+    asked for nothing before they are read, and so not at all where their tokens are in the cache."""
     name, _, config = recipe_data.partition(":")
-    _check_hub(name)
-    revision = hub_revision(name)
+    if revision is None:
+        _check_hub(name)
+        try:
+            revision = hub_revision(name)
+        except Exception as error:  # as in `_load`
+            raise DataError(f"data set `{name}` can't be had: {_first_line(error)}", WAY_OUT) from error
     about = {"name": recipe_data, "dataset": name, "config": config or None, "revision": revision}
     key = hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
@@ -291,9 +303,15 @@ def _revision(part: Any) -> str | None:
 
 
 def _rows(part: Any, name: str) -> Iterator[list[str]]:
+    column = None
     try:
         for batch in part.iter(batch_size=ROWS):
-            yield [text or "" for text in batch[_text_column(batch, name)]]
+            column = column or _text_column(batch, name)
+            texts = ["" if value is None else value for value in batch[column]]
+            if (other := next((text for text in texts if not isinstance(text, str)), None)) is not None:
+                message = f"the column `{column}` of {name} holds {type(other).__name__}, not text"
+                raise DataError(message, "name the column with the texts `text`")
+            yield texts
     except DataError:
         raise
     except Exception as error:  # files are read only here where the data set is streamed: see `_load`

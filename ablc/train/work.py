@@ -119,7 +119,9 @@ def check_divides(recipe: Recipe, workers: Workers) -> None:
         raise DataError(message, "make train.batch_size or train.accumulation a multiple of the number of processes")
 
 
-def _load(recipe: Recipe, model: str, vocab_size: int, workers: Workers, progress: Progress) -> Data:
+def _load(
+    recipe: Recipe, model: str, vocab_size: int, workers: Workers, progress: Progress, revision: str | None = None
+) -> Data:
     with workers.first_goes_ahead():
         return load_data(
             recipe.data,
@@ -130,6 +132,7 @@ def _load(recipe: Recipe, model: str, vocab_size: int, workers: Workers, progres
             eval_blocks=recipe.eval_blocks,
             documents=recipe.packing == "documents",
             streaming=recipe.streaming,
+            revision=revision,
             progress=progress,
         )
 
@@ -173,7 +176,7 @@ def work_of(folder: Path, facts: Mapping[str, Any], workers: Workers, progress: 
         message = f"the settings of the run in {folder} are of another version of ablc"
         raise RecordError(message, "run its spec again, or take that version") from error
     check_divides(recipe, workers)
-    data = _load(recipe, facts["base"], facts["vocab_size"], workers, progress)
+    data = _load(recipe, facts["base"], facts["vocab_size"], workers, progress, facts["data"].get("revision"))
     now, then = data.manifest, facts["data"]
     if (now["hash"], now["tokenizer"]["hash"]) != (then["hash"], then["tokenizer"]["hash"]):
         what = "data" if now["hash"] != then["hash"] else "tokenizer"
@@ -220,6 +223,8 @@ def assemble(work: Work, report_init: bool = False) -> Trainee:
         model, work.plan, work.weights, seed=recipe.seed, init=recipe.init, device=workers.device, report=report_init
     )
     if recipe.compile:
+        # Each kind of layer is compiled for training, evaluation and a smaller last batch; the default allows 8 in all.
+        torch._dynamo.config.recompile_limit = 8 * work.plan.blueprint.config["num_hidden_layers"]
         for layer in layers_of(model):  # one at a time: layers that are alike share what is compiled
             layer.compile(dynamic=False)
     optimizer = make_optimizer(model, recipe)

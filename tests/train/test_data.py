@@ -258,6 +258,28 @@ def test_a_folder_is_its_lines_with_their_ends(folder: Path, tokenizer: Path) ->
     assert data.manifest["name"] == str(folder)
 
 
+@pytest.mark.parametrize("name", ["{}/0001.txt", "{}_0.txt", "wiki.{}.txt", "{}0.txt", "{}-00000-of-00001.txt"])
+@pytest.mark.parametrize("documents", [False, True])
+def test_a_folder_is_the_same_however_its_files_are_called(
+    folder: Path, tokenizer: Path, tmp_path: Path, name: str, documents: bool
+) -> None:
+    for part in ("train", "validation"):
+        file = tmp_path / "other" / name.format(part)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes((folder / f"{part}.txt").read_bytes())
+    first, second = (local(place, tokenizer, documents=documents) for place in (folder, tmp_path / "other"))
+    assert np.array_equal(first.train, second.train) and np.array_equal(first.validation, second.validation)
+
+
+def test_a_file_that_cant_be_read_is_told(folder: Path, tokenizer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(texts, "_file_hash", forbidden)
+    with pytest.raises(DataError, match=r"folder/train.txt can't be read: permission denied"):
+        local(folder, tokenizer)
+
+
 def test_json_lines_of_the_same_texts_have_the_same_hash(folder: Path, tokenizer: Path, tmp_path: Path) -> None:
     other = tmp_path / "lines"
     other.mkdir()
@@ -309,6 +331,7 @@ FOLDERS: dict[str, tuple[dict[str, str | bytes], str]] = {
     "empty part": ({"train__txt": "", "validation__txt": "x\n" * 99}, "train part has 0 tokens"),
     "short part": ({"train__txt": "x\n" * 99, "validation__txt": "x\n"}, "validation part has 2 tokens"),
     "two columns": ({f"{p}__jsonl": '{"a": "x", "b": "y"}\n' for p in ("train", "validation")}, "no column `text`"),
+    "numbers": ({f"{p}__jsonl": '{"text": 5}\n' for p in ("train", "validation")}, "`text` of .* holds int, not text"),
     "broken": ({f"{p}__jsonl": '{"a": "x' for p in ("train", "validation")}, "can't be read"),
     "latin": ({"train__txt": b"\xe9\n", "validation__txt": "x\n"}, "can't be read"),
 }
@@ -422,6 +445,10 @@ def test_a_streamed_hub_set_is_read_once_at_its_commit(tokenizer: Path, monkeypa
     assert data.manifest["revision"] == "c0ffee"
     again = local("owner/set:small", tokenizer, streaming=True)
     assert len(asked) == 2 and np.array_equal(again.train, data.train)
+    with monkeypatch.context() as offline:  # a run that goes on knows the commit
+        offline.setattr(texts, "hub_answers", lambda kind, name: (False, "no network"))
+        resumed = local("owner/set:small", tokenizer, streaming=True, revision="c0ffee")
+    assert len(asked) == 2 and resumed.manifest == data.manifest
     monkeypatch.setattr(texts, "hub_revision", lambda name: "decaf")
     local("owner/set:small", tokenizer, streaming=True)
     assert len(asked) == 4
