@@ -10,6 +10,8 @@ import sys
 import time
 
 GRACE = 20.0  # seconds that the others have once one has failed: they may wait for it for ever
+WRITING = 900.0  # once one was interrupted: the first may still be writing a checkpoint
+INTERRUPTED = 130
 
 
 def launch(arguments: list[str], processes: int) -> int:
@@ -28,16 +30,21 @@ def launch(arguments: list[str], processes: int) -> int:
 
 
 def _wait(started: list[subprocess.Popen[bytes]]) -> int:
-    failed, since = 0, 0.0
+    ended, since = 0, time.monotonic()
     while any(process.poll() is None for process in started):
-        codes = [process.poll() for process in started]
-        if not failed and (failed := next((code for code in codes if code), 0)):
-            since = time.monotonic()
-        if failed and time.monotonic() - since > GRACE:
+        if ended in (0, INTERRUPTED) and (code := _ended(started)) != ended:
+            ended, since = code, time.monotonic()
+        if ended and time.monotonic() - since > (WRITING if ended == INTERRUPTED else GRACE):
             _send(started, signal.SIGKILL)
         time.sleep(0.1)
-    failed = failed or next((process.returncode for process in started if process.returncode), 0)
-    return 128 - failed if failed < 0 else failed  # as a shell says it of one that was killed
+    code = ended if ended not in (0, INTERRUPTED) else _ended(started)
+    return 128 - code if code < 0 else code  # as a shell says it of one that was killed
+
+
+def _ended(started: list[subprocess.Popen[bytes]]) -> int:
+    """The code of the first that failed, else of one that was interrupted, else 0."""
+    codes = [process.poll() for process in started]
+    return next((code for code in codes if code and code != INTERRUPTED), INTERRUPTED if INTERRUPTED in codes else 0)
 
 
 def _send(started: list[subprocess.Popen[bytes]], number: signal.Signals) -> None:

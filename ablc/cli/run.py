@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablc.cli.output import CLEAN, FINDINGS, INVALID, answer, one_spec, print_fault, say
-from ablc.faults import Fault
+from ablc.faults import Fault, UserError
 from ablc.pipeline import compile_file
 from ablc.recipes import load_recipe, make_recipe, parse_setting
 from ablc.spec import Spec
@@ -63,7 +63,21 @@ def run_command(path: str | None, resume: Path | None, options: RunOptions) -> i
         spec = one_spec(path) if path is not None else None
         if path is not None and spec is None:
             return INVALID
-        return answer(lambda: _run(spec, resume, options))
+        return answer(lambda: _told(lambda: _run(spec, resume, options)))
+
+
+def _told(work: Callable[[], int]) -> int:
+    """What another process than the first can't do is told too where the first may not know: on another machine, or
+    where they never found each other."""
+    from ablc.train.workers import WorkersError
+
+    try:
+        return work()
+    except UserError as error:
+        rank, local = (int(os.environ.get(name, "0")) for name in ("RANK", "LOCAL_RANK"))
+        if rank and (local == 0 or isinstance(error, WorkersError)):
+            print(f"process {rank}: {error.message}", file=sys.__stderr__)
+        raise
 
 
 def _contradiction(path: str | None, resume: Path | None, options: RunOptions) -> Fault | None:
@@ -104,8 +118,10 @@ def _variants(spec: Spec) -> list[Spec]:
 
 def _run(spec: Spec | None, resume: Path | None, options: RunOptions) -> int:
     say("loading torch and transformers …")
+    from ablc.train.mirrors import check_installed
     from ablc.train.workers import workers
 
+    check_installed(options.mirrors)
     with workers() as team:
         if spec is not None:
             return _begin(spec, _variants(spec), options, team)
@@ -172,8 +188,8 @@ def _train(work: Work, opened: Callable[[], Record | None], folder: Path, option
     from ablc.train.tracking import Tracker
     from ablc.train.work import assemble, estimate_seconds
 
-    watching = mirrors(options.wandb, options.mirrors, say) if work.workers.is_first else []
     try:
+        watching = mirrors(options.wandb, options.mirrors, say) if work.workers.is_first else []
         trainee = assemble(work, options.report_init)
         if options.report_init:
             show_pair_errors(trainee.errors)
@@ -194,8 +210,8 @@ def _train(work: Work, opened: Callable[[], Record | None], folder: Path, option
         return FINDINGS
     finally:
         leave(folder)
-    if not facts:
-        return CLEAN  # not the first process
+    if not work.workers.is_first:
+        return CLEAN
     show_results(facts, folder)
     return CLEAN if facts["status"] == "finished" else FINDINGS
 

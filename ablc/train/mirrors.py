@@ -35,11 +35,15 @@ def mirrors(wandb: str, names: list[str], tell: Callable[[str], None]) -> list[M
         tell("wandb has no key here, so its mirror is written offline (get one with `wandb login`; `wandb sync` later)")
         wandb = "offline"
     made: list[Mirror] = [] if wandb == "off" else [Wandb(wandb)]
+    check_installed(names)
+    return made + [TensorBoard() if name == "tensorboard" else Trackio() for name in names]
+
+
+def check_installed(names: list[str]) -> None:
+    """Raise MirrorError where a package is missing."""
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise MirrorError(f"{name} isn't installed", f"pip install 'ablc[{name}]'")
-        made.append(TensorBoard() if name == "tensorboard" else Trackio())
-    return made
 
 
 def _has_key() -> bool:

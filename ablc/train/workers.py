@@ -152,9 +152,6 @@ def layers_of(model: Any) -> nn.ModuleList:
 
 
 def without_exchange(loss: nn.Module, last: bool) -> AbstractContextManager[Any]:
-    """Gradients stay in their process until the last micro-batch of a step."""
-    if isinstance(loss, DistributedDataParallel) and not last:
-        return loss.no_sync()
-    if isinstance(loss, FSDPModule):
-        loss.set_requires_gradient_sync(last)
-    return nullcontext()
+    """Gradients stay in their process until the last micro-batch of a step; those of a sharded model don't, since each
+    process would hold the whole of them until then."""
+    return loss.no_sync() if isinstance(loss, DistributedDataParallel) and not last else nullcontext()

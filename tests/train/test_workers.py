@@ -18,6 +18,8 @@ import torch
 from forked import finish, start
 from safetensors.torch import load_file
 
+from ablc.cli import launch
+
 # A norm that nobody reads, a frozen part, a low-rank head, and one validation block too many to be shared out evenly.
 SPEC = """\
 name = "small"
@@ -53,9 +55,14 @@ def train(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Train:
     """A run of `count` processes that find each other as under torchrun; its directory."""
 
     def trained(
-        count: int, *flags: str, folder: Path | None = None, code: int = 0, spec: str = SPEC, last_file: int = 0
+        count: int,
+        *flags: str,
+        folder: Path | None = None,
+        code: int | tuple[int, ...] = 0,
+        spec: str = SPEC,
+        last_file: int = 0,
     ) -> Path:
-        """The last of the processes can write no file beyond `last_file` bytes."""
+        """The last of the processes can write no file beyond `last_file` bytes; `code` is that of each, or of all."""
         arguments = ["run", "--resume", "out"] if folder else ["run", "small.abl", "--recipe", "local", "--out", "out"]
         folder = folder or tmp_path_factory.mktemp("run")
         (folder / "small.abl").write_text(spec)
@@ -69,9 +76,10 @@ def train(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Train:
             start([*arguments, *flags], folder, environment, limit)
             for environment, limit in zip(environments, limits, strict=True)
         ]
-        for process in started:
+        codes = code if isinstance(code, tuple) else (code,) * count
+        for process, expected in zip(started, codes, strict=True):
             ended, said = finish(process, folder)
-            assert ended == code, said
+            assert ended == expected, said
             assert "Traceback" not in said
         return folder / "out"
 
@@ -184,6 +192,42 @@ def test_another_number_of_processes_goes_on(parallel: str, before: int, after: 
     train(after, folder=out.parent)
     assert facts(out)["status"] == "finished"
     assert losses(out) == pytest.approx(losses(alone), abs=2e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_a_divergence_is_told_once(parallel: str, train: Train) -> None:
+    flags = ("--steps", "6", "--set", "train.lr=1e30", "--set", f"train.parallel={parallel}")
+    out = train(2, *flags, code=(1, 0))
+    assert facts(out)["status"] == "diverged" and facts(out)["diverged_at"] >= 2
+    assert (out.parent / "output.txt").read_text().count("the run ends as diverged") == 1
+
+
+@pytest.mark.slow
+def test_torchrun_starts_them_too(cache: Path, tmp_path: Path, alone: Path) -> None:
+    (tmp_path / "small.abl").write_text(SPEC)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}"]
+    command = [*torchrun, "-m", "ablc", "run", "small.abl", "--recipe=local", "--out=out", "--steps=6"]
+    env = {**os.environ, "ABLC_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    assert losses(tmp_path / "out") == pytest.approx(losses(alone), abs=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("codes", "first_is_killed", "expected"), [((130, 130), False, 130), ((0, 3), True, 3), ((0, 0), False, 0)]
+)
+def test_one_that_is_interrupted_waits_for_the_first(
+    codes: tuple[int, int], first_is_killed: bool, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first may be writing its checkpoint; where one failed it may wait for that one for ever."""
+    monkeypatch.setattr(launch, "GRACE", 0.2)
+    started = [
+        subprocess.Popen([sys.executable, "-c", f"import sys, time; time.sleep({seconds}); sys.exit({code})"])
+        for seconds, code in zip((2, 0), codes, strict=True)
+    ]
+    assert launch._wait(started) == expected
+    assert (started[0].returncode == -signal.SIGKILL) is first_is_killed
 
 
 @pytest.mark.slow
