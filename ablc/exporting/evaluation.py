@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,18 +35,21 @@ def evaluate(
     of each. Raises ExportError where lm-eval isn't there, doesn't know a task or can't get its data.
     """
     _check(tasks, tasks_path)
+    if not os.access(run.folder, os.W_OK | os.X_OK):
+        raise ExportError(f"{run.folder} can't be written, and the scores belong there: no permission to write")
     tokenizer = _tokenizer(run)
     manager = _task_manager(tasks, tasks_path)
     import lm_eval
     from lm_eval.models.huggingface import HFLM
 
-    live = replaced_model(run).to(device)
-    model = HFLM(pretrained=live, tokenizer=tokenizer, backend="causal", batch_size=batch_size)
-
     try:
+        live = replaced_model(run).to(device)
+        model = HFLM(pretrained=live, tokenizer=tokenizer, backend="causal", batch_size=batch_size)
         found = lm_eval.simple_evaluate(
             model, tasks=[*tasks], task_manager=manager, limit=limit, batch_size=batch_size, log_samples=False
         )
+    except ExportError:
+        raise
     except Exception as error:  # a task is code, data and a prompt of somebody else: anything may be raised
         reason = (str(error).splitlines() or [""])[0]
         raise ExportError(f"lm-eval stopped with {type(error).__name__}: {reason}") from error

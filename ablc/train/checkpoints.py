@@ -116,7 +116,7 @@ class Checkpoints:
             self.writers.first_does(lambda: _renew(partial))
             files = write(partial, weights, optimizer, self.writers, self._taken.set)
             self.writers.first_does(lambda: self._publish(step, {**facts, "files": files}))
-        except (OSError, SafetensorError, CheckpointException, RuntimeError) as error:  # the last: a process is gone
+        except (Exception, CheckpointException) as error:  # whatever it is: a run isn't ended by its checkpoint
             if self.writers.is_first:
                 shutil.rmtree(partial, ignore_errors=True)
             self._failed = f"the checkpoint of step {step} couldn't be written: {_reason(error)}; it goes on without it"
@@ -129,6 +129,8 @@ class Checkpoints:
         text = json.dumps({**content, "hash": _hash_of(content)}, indent=2)
         (partial / STATE).write_text(text, encoding="utf-8")
         _sync(partial / STATE)
+        with contextlib.suppress(FileNotFoundError):
+            _sync(self.folder.parent / "metrics.jsonl")  # the steps before it won't be taken again
         _sync(partial)
         shutil.rmtree(final, ignore_errors=True)  # one that was found damaged
         partial.rename(final)
@@ -138,15 +140,22 @@ class Checkpoints:
 
 
 def _renew(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+    _clear(folder)
     folder.mkdir(parents=True)
+
+
+def _clear(partial: Path) -> None:
+    """Take away what was left half done: a file, or a folder where several processes wrote."""
+    shutil.rmtree(partial, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        partial.unlink()
 
 
 def _reason(error: BaseException) -> str:
     """In a few words; of several processes that failed, the first one's."""
     if isinstance(error, CheckpointException):
         error = next((one for one, _ in error.failures.values()), error)
-    return getattr(error, "strerror", None) or str(error)
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def last_step(folder: Path) -> int:
@@ -205,6 +214,7 @@ def save_weights(weights: Tensors, folder: Path, writers: Workers = ALONE) -> No
     partial = folder / ".model.safetensors.partial"
     try:
         if writers.group is None:
+            _clear(partial)
             _put(partial, weights)
             _sync(partial)
             partial.replace(folder / WEIGHTS)
@@ -214,9 +224,7 @@ def save_weights(weights: Tensors, folder: Path, writers: Workers = ALONE) -> No
             save({**weights}, storage_writer=writer, process_group=writers.group)
             writers.first_does(lambda: _take(partial, folder / WEIGHTS))
     except (OSError, SafetensorError, CheckpointException) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            partial.unlink()
+        _clear(partial)
         raise OSError(f"the weights could not be saved: {_reason(error)}") from error
 
 
@@ -287,7 +295,10 @@ def restore(model: torch.nn.Module, optimizer: torch.optim.Optimizer, checkpoint
         values[path] = optimizer.state[parameter][key] = step if key == "step" else torch.zeros_like(parameter)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that no process is asked what it reads: each knows
-        load(values, storage_reader=_reader(checkpoint), no_dist=True)
+        try:
+            load(values, storage_reader=_reader(checkpoint), no_dist=True)
+        except CheckpointException as error:
+            raise DamagedCheckpoint(_reason(error)) from error
 
 
 def _reader(checkpoint: Checkpoint) -> HuggingFaceStorageReader:

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import platform
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -55,14 +56,20 @@ def describe_device(device: torch.device) -> str:
     return f"CPU, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
 
 
-# Dense bf16 FLOP/s that the makers state, by what the name of the device contains.
-_PEAKS = {"H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "RTX 4090": 165e12}
+# Dense bf16 FLOP/s that the makers state, by the name that a device gives itself.
+_PEAKS = {
+    r"NVIDIA H200": 989e12,
+    r"NVIDIA H100 80GB HBM3": 989e12,
+    r"NVIDIA H100 PCIe": 756e12,
+    r"NVIDIA A100-(SXM4|PCIE)-\d+GB": 312e12,
+    r"NVIDIA L40S": 362e12,
+    r"NVIDIA GeForce RTX 4090": 165e12,
+}
 
 
-def peak_flops(device: torch.device) -> float | None:
-    """The most bf16 FLOP/s a device can do, None where that isn't known."""
-    name = describe_device(device)
-    return next((peak for part, peak in _PEAKS.items() if part in name), None)
+def peak_flops(name: str) -> float | None:
+    """The most bf16 FLOP/s that a device of this name can do, None where that isn't known."""
+    return next((peak for pattern, peak in _PEAKS.items() if re.fullmatch(pattern, name)), None)
 
 
 def _version(package: str) -> str | None:

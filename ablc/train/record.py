@@ -91,7 +91,7 @@ class Record:
         self.update(status="running", processes=processes)
 
     def log(self, entry: Mapping[str, float | int]) -> None:
-        """One line of `metrics.jsonl`, on disk when this returns; a number that isn't finite is written as null."""
+        """One line of `metrics.jsonl`, in the file when this returns; a number that isn't finite is written as null."""
         if self._metrics is not None:
             self._metrics.write(json.dumps({key: _finite(value) for key, value in entry.items()}) + "\n")
             self._metrics.flush()
@@ -105,7 +105,8 @@ class Record:
         """Write how the run ended."""
         try:
             if self._metrics is not None:
-                self._metrics.close()
+                with contextlib.suppress(OSError):  # a line that a full disk didn't take
+                    self._metrics.close()
                 self._metrics = None
             self.update(status=status, **facts)
         finally:

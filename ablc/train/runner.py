@@ -22,7 +22,7 @@ from ablc.train.checkpoints import (
     state_of,
     weights_of,
 )
-from ablc.train.environment import environment, peak_flops
+from ablc.train.environment import describe_device, environment, peak_flops
 from ablc.train.loop import Diverged, Evaluation, Step, train
 from ablc.train.record import Record, RecordError, Status
 from ablc.train.tracking import Tracker
@@ -117,7 +117,8 @@ class _Run:
         self.after = 0
         self.initial = weights_of(trainee.model, self.writers, copy=True) if work.recipe.precision == "bf16" else {}
         self.forward_flops = flops_per_token(work.plan.blueprint, work.recipe.block_size)
-        self.peak = peak_flops(work.workers.device)
+        in_bf16 = work.recipe.precision != "fp32"
+        self.peak = peak_flops(describe_device(work.workers.device)) if in_bf16 else None
 
     @property
     def _is_first(self) -> bool:
@@ -157,9 +158,9 @@ class _Run:
             late = self._is_first and self.work.recipe.save_every is None and time.monotonic() - saved > LONGEST_UNSAVED
             wishes = workers.total(torch.tensor([float(stop()), float(late)], device=workers.device))
             asked, is_late = wishes[0] > 0, wishes[1] > 0
-            is_due = step.number > 0 and step.number % self.work.save_every == 0
-            if asked or is_late or is_due or step.number == steps:
-                self._save(step.number)
+            is_due = step.number % self.work.save_every == 0
+            if step.number > 0 and (asked or is_late or is_due or step.number == steps):
+                self._save(step.number)  # before the first step there is nothing that the seed doesn't say
                 saved = time.monotonic()
             if asked and step.number < steps:
                 raise KeyboardInterrupt

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from ablc.train import checkpoints
-from ablc.train.checkpoints import Checkpoints, DamagedCheckpoint, read, restore, state_of
+from ablc.train.checkpoints import Checkpoints, DamagedCheckpoint, read, restore, save_weights, state_of, weights_of
 from ablc.train.workers import Workers
 
 ALONE = Workers(torch.device("cpu"))
@@ -176,3 +177,28 @@ def test_nothing_is_unpickled(kept: Checkpoints, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("pickle.loads", None)
     model, optimizer = trained(0)
     restore(model, optimizer, read(kept.folder / "step-00000001"))
+
+
+@pytest.mark.parametrize("left", ["a file", "a folder"])
+def test_what_a_kill_left_of_the_weights_is_in_nobodys_way(left: str, tmp_path: Path) -> None:
+    partial = tmp_path / ".model.safetensors.partial"
+    if left == "a file":
+        partial.write_bytes(b"half")
+    else:
+        (partial / "sharded").mkdir(parents=True)
+    model, _ = trained(1)
+    save_weights(weights_of(model), tmp_path)
+    checkpoints._renew(partial)  # as several processes begin
+    assert list(partial.iterdir()) == []
+    assert load_file(tmp_path / "model.safetensors").keys() == dict(model.named_parameters()).keys()
+
+
+def test_whatever_fails_in_a_checkpoint_is_told(
+    kept: Checkpoints, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: Any, **how: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(checkpoints, "save_file", fail)
+    save(kept, 1)
+    assert said == ["the checkpoint of step 1 couldn't be written: MemoryError; it goes on without it"]

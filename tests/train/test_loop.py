@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import nn
 import ablc
 from ablc.patching.initial import planned_weights
 from ablc.spec.recipe import Recipe
-from ablc.train.loop import Diverged, Job, Step, accumulate, evaluate, learning_rate, make_optimizer, train
+from ablc.train.loop import Diverged, Job, Step, accumulate, clip, evaluate, learning_rate, make_optimizer, train
 from ablc.train.loss import NextTokenLoss
 from ablc.train.workers import Workers
 
@@ -101,6 +102,30 @@ def test_a_line_for_every_step_and_evaluations_where_they_belong() -> None:
     assert [entry["step"] for entry in entries if "eval_loss" in entry] == [0, 2, 4, 5]
     assert all(entry.keys() >= {"loss", "lr", "tokens_per_second"} for entry in entries[1:])
     assert entries[-1]["eval_loss"] < entries[0]["eval_loss"]
+
+
+@pytest.mark.parametrize("most", [1e-3, 1e9])
+def test_gradients_are_scaled_to_the_norm_that_is_allowed(most: float) -> None:
+    work = job(model_of(), recipe(clip=most))
+    accumulate(work, work.data.batch(0, seed=0, batch_size=4))
+    trained = [p for p in work.loss.parameters() if p.grad is not None]
+    before = [p.grad.clone() for p in trained if p.grad is not None]
+    norm = math.sqrt(sum(float(gradient.double().pow(2).sum()) for gradient in before))
+    assert clip(work.optimizer, most) == pytest.approx(norm, rel=1e-5)
+    scale = min(1.0, most / norm)
+    for parameter, gradient in zip(trained, before, strict=True):
+        assert parameter.grad is not None and torch.allclose(parameter.grad, gradient * scale, rtol=1e-4)
+
+
+def test_a_step_clips_as_the_recipe_says() -> None:
+    """AdamW's second moment after one step is 0.05 of the squared gradient."""
+    seen = []
+    for most in (1e-3, 0.0):
+        work = job(model_of(), recipe(clip=most), steps=1)
+        list(train(work))
+        squares = sum(float(state["exp_avg_sq"].double().sum()) for state in work.optimizer.state.values())
+        seen.append(math.sqrt(squares / (1 - work.recipe.beta2)))
+    assert seen[0] == pytest.approx(1e-3, rel=1e-3) and seen[1] > 0.1
 
 
 def test_the_same_seed_gives_the_same_losses_to_the_last_bit() -> None:

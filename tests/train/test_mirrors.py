@@ -144,17 +144,22 @@ def wait_for(found: Callable[[], bool]) -> None:
 
 def synced(folder: Path) -> dict[int, dict[str, Any]]:
     """What `wandb sync` would send of the one offline run in a folder: the history by step."""
-    from wandb.proto import wandb_internal_pb2
-
-    (file,) = folder.glob("wandb/offline-run-*/run-abcd1234.wandb")
     history = {}
-    for data in messages(file.read_bytes()):
-        message = wandb_internal_pb2.Record()
-        message.ParseFromString(data)
+    for message in recorded(folder):
         items = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in message.history.item}
         if items:
             history[int(items["_step"])] = items
     return history
+
+
+def recorded(folder: Path) -> Iterator[Any]:
+    from wandb.proto import wandb_internal_pb2
+
+    (file,) = folder.glob("wandb/offline-run-*/run-abcd1234.wandb")
+    for data in messages(file.read_bytes()):
+        message = wandb_internal_pb2.Record()
+        message.ParseFromString(data)
+        yield message
 
 
 def messages(data: bytes, block: int = 32768) -> Iterator[bytes]:
@@ -174,6 +179,28 @@ def messages(data: bytes, block: int = 32768) -> Iterator[bytes]:
         if kind in (1, 4):
             yield pieces
             pieces = b""
+
+
+def test_what_wandb_gets(record: Record) -> None:
+    said: list[str] = []
+    follow(record, Tracker([Wandb("offline")], said.append), range(3))
+    found = list(recorded(record.folder))
+    run = next(message.run for message in found if message.HasField("run"))
+    config = {item.key: json.loads(item.value_json) for item in run.config.update}
+    assert config["plan"]["blueprint"] == json.loads(json.dumps(ablc.plan(ablc.loads(SPEC)).to_json()))["blueprint"]
+    assert (config["settings"], config["recipe"]) == ({"lr": 1e-3}, "local")
+    assert set(run.tags) == {"local", "scale 1/2", "pythia-14m", "0123456789ab"}
+    assert (run.run_id, run.display_name, run.project) == ("abcd1234", "small", "ablc")
+    summary = {
+        item.key or item.nested_key[0]: json.loads(item.value_json)
+        for message in found
+        for item in message.summary.update
+    }
+    assert (summary["eval_loss"], summary["status"]) == (1.0, "finished")
+    (table,) = record.folder.glob(f"wandb/offline-run-*/files/{summary['parameters']['path']}")
+    rows = json.loads(table.read_text())
+    assert rows["columns"] == ["slot", "base", "this spec"] and rows["data"][-1][0] in ("total", "trainable")
+    assert said == []
 
 
 def test_an_offline_run_that_was_resumed_syncs_as_one(record: Record) -> None:

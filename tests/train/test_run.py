@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,12 +19,17 @@ import torch
 from safetensors.torch import load_file
 
 import ablc
+from ablc.blueprint.measures import flops_per_token
 from ablc.cli import run as command
+from ablc.faults import UserError
 from ablc.patching.patch import shapes_of
 from ablc.planning import Plan
 from ablc.train import checkpoints
+from ablc.train.corpus import DataError
+from ablc.train.environment import peak_flops
 from ablc.train.loop import Diverged
 from ablc.train.record import Record, claim_folder
+from ablc.train.workers import WorkersError
 
 ROOT = Path(__file__).parents[2]
 SPEC = """\
@@ -147,6 +153,67 @@ def test_weights_in_bf16_say_how_many_moved(run: Run, capsys: pytest.CaptureFixt
     assert moved[0] < 0.02 and moved[1] > 0.4  # rows of tokens that weren't seen stay
     assert "of the weights moved at all" in capsys.readouterr().out
     assert run(out=Path("fp32")) == 0 and "moved" not in facts("fp32")
+
+
+def test_the_share_of_what_the_device_could_do(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ablc.train.runner.peak_flops", lambda name: 1e12)
+    assert run(out=Path("bf16"), settings=["train.precision=bf16_autocast"]) == run(out=Path("fp32")) == 0
+    trained = Plan.from_json(json.loads(Path("bf16/plan.json").read_text()))
+    forward = flops_per_token(trained.blueprint, 32)
+    for entry in metrics("bf16")[1:]:
+        assert entry["flops_per_second"] == pytest.approx(3 * forward * entry["tokens_per_second"])
+        assert entry["mfu"] == pytest.approx(entry["flops_per_second"] / 1e12)
+    assert not any("mfu" in entry for entry in metrics("fp32"))  # what makers state is for bf16
+
+
+@pytest.mark.parametrize(
+    ("name", "peak"),
+    [("NVIDIA H200", 989e12), ("NVIDIA A100-SXM4-80GB", 312e12), ("NVIDIA H100 NVL", None), ("CPU, 2 threads", None)],
+)
+def test_peaks_are_of_the_very_device(name: str, peak: float | None) -> None:
+    assert peak_flops(name) == peak
+
+
+def test_stopped_before_the_first_step_it_begins_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def stopping(tell: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+        yield lambda: True
+
+    assert run(out=Path("straight")) == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(command, "_stopping", stopping)
+        assert run() == 130
+    assert facts()["status"] == "interrupted" and not list(Path("out").rglob("step-*"))
+    assert run(resume=Path("out")) == 0
+    assert [untimed(entry) for entry in metrics()] == [untimed(entry) for entry in metrics("straight")]
+
+
+def test_a_full_disk_is_recorded_where_that_can_be(tmp_path: Path) -> None:
+    record = Record(tmp_path / "run", {})
+    record.open(ablc.loads(SPEC), ablc.plan(ablc.loads(SPEC)), {})
+    record._metrics = open("/dev/full", "w")  # noqa: PTH123, SIM115
+    with pytest.raises(OSError, match="No space"):
+        record.log({"step": 1})
+    record.close("failed")
+    assert facts(tmp_path / "run")["status"] == "failed"
+
+
+@pytest.mark.parametrize(("local", "heard"), [("0", True), ("1", False)])
+def test_what_the_first_may_not_know_another_process_tells(
+    local: str, heard: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(error: UserError) -> int:
+        raise error
+
+    monkeypatch.setenv("RANK", "5")
+    monkeypatch.setenv("LOCAL_RANK", local)
+    with monkeypatch.context() as patched:
+        patched.setattr("sys.__stderr__", sys.stderr)
+        for error in (DataError("no such folder"), WorkersError("one GPU for two")):
+            with pytest.raises(type(error)):
+                command._told(lambda error=error: fail(error))  # type: ignore[misc]
+    said = capfd.readouterr().err
+    assert ("process 5: no such folder" in said) is heard and "process 5: one GPU for two" in said
 
 
 def eval_losses(folder: str) -> list[float]:
