@@ -279,8 +279,9 @@ def test_killed_at_many_moments(seed: int, begin: Callable[..., Any], here: Path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-def test_a_real_signal(number: signal.Signals, begin: Callable[..., Any], here: Path, alone: Path) -> None:
-    process = begin()
+def test_a_real_signal(number: signal.Signals, begin: Callable[..., Any], here: Path, descended: Path) -> None:
+    (here / "descended.abl").write_text(DESCENDED)
+    process = begin(*SLOW, "--out", "out")
     wait_for(lambda: rows(here / "out") >= 2)
     os.kill(process.pid, number)
     code, said = finish(process, here)
@@ -290,7 +291,7 @@ def test_a_real_signal(number: signal.Signals, begin: Callable[..., Any], here: 
     code, said = finish(begin("calibrate", "--resume", "out"), here)
     assert code == 0, said
     assert "goes on after block" in said
-    assert_same(here / "out", alone)
+    assert_same(here / "out", descended)
 
 
 def test_a_disk_too_full_for_checkpoints(begin: Callable[..., Any], here: Path, alone: Path) -> None:

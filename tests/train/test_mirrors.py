@@ -241,7 +241,7 @@ def test_a_killed_wandb_service_costs_no_step(record: Record, tmp_path: Path) ->
     record.close("interrupted")
     done = subprocess.run([sys.executable, "-c", KILLED], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.stderr == ""
-    quick, said = done.stdout.splitlines()
+    said, quick = sorted(done.stdout.splitlines())
     assert quick == "services: 1 quick: True" and said.startswith("said: wandb stopped: ")
 
 
