@@ -72,7 +72,8 @@ def calibrate_command(path: str | None, resume: Path | None, options: CalibrateO
     spec = one_spec(path) if path is not None else None
     if path is not None and spec is None:
         return INVALID
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # what a shell puts into the background ignores the first by itself
+        signal.signal(number, _interrupt)
     if spec is not None:
         return _begin(spec, _recipe(spec, options), options)
     assert resume is not None
