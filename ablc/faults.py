@@ -149,6 +149,8 @@ def _cut(text: str) -> str:
 
 def visible(text: str) -> str:
     """Text with control characters made visible, so that a file can't write to the terminal through an error."""
+    if text.isprintable():
+        return text
     return "".join(c if c in "\n\t" or unicodedata.category(c)[0] != "C" else "�" for c in text)
 
 

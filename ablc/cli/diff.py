@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ablc.cli.output import CLEAN, FINDINGS, INVALID, print_faults, say, show_table
@@ -20,22 +20,25 @@ UNCHANGED = {"same model", "same text", "broken as before"}
 
 def diff_command(named: list[str], paths: list[str] | None, against: str | None, format: str, exit_code: bool) -> int:
     """Show what changes in the models of two files, folders or states of a repository."""
-    all_pairs = list(pairs(named, paths, against))
-    for pair in all_pairs:
-        for side in (pair.before, pair.after):
-            if side is not None:
-                print_faults(side, warnings=False)
-    shows: dict[str, Callable[[list[Pair]], None]] = {
-        "human": _human,
-        "json": _json,
-        "md": _markdown,
-        "github": _github,
-    }
-    shows[format](all_pairs)
+    found = _heard(pairs(named, paths, against))
+    if format == "human":
+        all_pairs = list(_human(found))
+    else:
+        all_pairs = list(found)
+        {"json": _json, "md": _markdown, "github": _github}[format](all_pairs)
     kinds = {pair.status for pair in all_pairs}
     if "broken" in kinds:
         return INVALID
     return FINDINGS if exit_code and kinds - UNCHANGED else CLEAN
+
+
+def _heard(found: Iterable[Pair]) -> Iterator[Pair]:
+    """The same, what is wrong with each told before it."""
+    for pair in found:
+        for side in (pair.before, pair.after):
+            if side is not None:
+                print_faults(side, warnings=False)
+        yield pair
 
 
 def _told(found: Iterable[Pair]) -> list[Pair]:
@@ -45,21 +48,30 @@ def _told(found: Iterable[Pair]) -> list[Pair]:
 # --- for people ------------------------------------------------------------------------------------------------------
 
 
-def _human(found: list[Pair]) -> None:
-    for pair in _told(found):
-        if pair.status == "same model":
-            say(f"{rows.title(pair)}: same model")
-            continue
-        word = "" if pair.status == "changed" else f" ({pair.status})"
-        say(f"{rows.title(pair)}{word}", "bold")
-        for line in rows.settings(pair.recipe):
-            say(line)
-        for change in pair.changes:
-            if not change.is_same:
-                _show_change(change)
-        say()
-    if len(found) != 1 or not _told(found):
-        say(rows.summary(found), "bold")
+def _human(found: Iterable[Pair]) -> Iterator[Pair]:
+    """Each pair is shown as it comes, while others are still compared."""
+    seen = []
+    for pair in found:
+        seen.append(pair)
+        if _told([pair]):
+            _show_pair(pair)
+        yield pair
+    if len(seen) != 1 or not _told(seen):
+        say(rows.summary(seen), "bold")
+
+
+def _show_pair(pair: Pair) -> None:
+    if pair.status == "same model":
+        say(f"{rows.title(pair)}: same model")
+        return
+    word = "" if pair.status == "changed" else f" ({pair.status})"
+    say(f"{rows.title(pair)}{word}", "bold")
+    for line in rows.settings(pair.recipe):
+        say(line)
+    for change in pair.changes:
+        if not change.is_same:
+            _show_change(change)
+    say()
 
 
 def _show_change(change: Change) -> None:
