@@ -24,7 +24,7 @@ from ablc.train.tokenizer import Encoder, find_encoder
 __all__ = ["Baselines", "Data", "DataError", "load_data", "reachable"]
 
 # Part of every key: raise it where the same texts and tokenizer would give other files.
-LAYOUT = 1
+LAYOUT = 2
 PIECE = 1 << 20  # characters between two words about how far tokenising is
 
 # Of which part, how many bytes are tokenised, and what share of it that is where that is known.
