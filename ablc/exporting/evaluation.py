@@ -34,22 +34,18 @@ def evaluate(
     `tasks` are names that lm-eval knows, or that a YAML file under `tasks_path` gives; `limit` takes so many examples
     of each. Raises ExportError where lm-eval isn't there, doesn't know a task or can't get its data.
     """
-    _check(tasks, tasks_path)
-    if not os.access(run.folder, os.W_OK | os.X_OK):
-        raise ExportError(f"{run.folder} can't be written, and the scores belong there: no permission to write")
+    _check(run, tasks, tasks_path)
     tokenizer = _tokenizer(run)
     manager = _task_manager(tasks, tasks_path)
     import lm_eval
     from lm_eval.models.huggingface import HFLM
 
+    live = replaced_model(run)
     try:
-        live = replaced_model(run).to(device)
-        model = HFLM(pretrained=live, tokenizer=tokenizer, backend="causal", batch_size=batch_size)
+        model = HFLM(pretrained=live.to(device), tokenizer=tokenizer, backend="causal", batch_size=batch_size)
         found = lm_eval.simple_evaluate(
             model, tasks=[*tasks], task_manager=manager, limit=limit, batch_size=batch_size, log_samples=False
         )
-    except ExportError:
-        raise
     except Exception as error:  # a task is code, data and a prompt of somebody else: anything may be raised
         reason = (str(error).splitlines() or [""])[0]
         raise ExportError(f"lm-eval stopped with {type(error).__name__}: {reason}") from error
@@ -71,7 +67,7 @@ def file_name(tasks: Sequence[str]) -> str:
     return f"eval-{safe[:200]}.json"
 
 
-def _check(tasks: Sequence[str], tasks_path: Path | None) -> None:
+def _check(run: Finished, tasks: Sequence[str], tasks_path: Path | None) -> None:
     """What can be told at once: lm-eval takes seconds to list its tasks."""
     if find_spec("lm_eval") is None:
         raise ExportError("`ablc eval` needs lm-eval, which isn't installed", "pip install 'ablc[eval]'")
@@ -79,6 +75,8 @@ def _check(tasks: Sequence[str], tasks_path: Path | None) -> None:
         raise ExportError("no task is named", "--tasks arc_easy,lambada_openai")
     if tasks_path is not None and not tasks_path.is_dir():
         raise ExportError(f"there is no directory {tasks_path}", "--tasks-path is a folder of task files (YAML)")
+    if not os.access(run.folder, os.W_OK | os.X_OK):
+        raise ExportError(f"{run.folder} can't be written, and the scores belong there: no permission to write")
 
 
 def _tokenizer(run: Finished) -> Any:
