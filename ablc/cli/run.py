@@ -20,6 +20,7 @@ from ablc.recipes import load_recipe, make_recipe, parse_setting
 from ablc.spec import Spec
 
 if TYPE_CHECKING:
+    from ablc.train.checkpoints import Checkpoint
     from ablc.train.record import Record
     from ablc.train.work import Work
     from ablc.train.workers import Workers
@@ -148,7 +149,7 @@ def _begin(spec: Spec, family: list[Spec], options: RunOptions, team: Workers) -
     show_counts(prepared.full)
     show_training(prepared, family, describe_device(team.device))
     folder = options.out or _claimed(spec, name, recipe.seed, team)
-    return _train(prepared.work, lambda: begin(prepared, folder), folder, options)
+    return _train(prepared.work, lambda: begin(prepared, folder), folder, options, None)
 
 
 def _claimed(spec: Spec, recipe: str, seed: int, team: Workers) -> Path:
@@ -174,14 +175,16 @@ def _go_on(folder: Path, options: RunOptions, team: Workers) -> int:
     say(f"goes on with {facts['name']} in {folder}")
     with tokenising() as progress:
         work = work_of(folder, facts, team, progress)
-    return _train(work, lambda: reopen(folder, team), folder, options)
+    record, checkpoint = reopen(folder, work, say)
+    return _train(work, lambda: record, folder, options, checkpoint)
 
 
-def _train(work: Work, opened: Callable[[], Record | None], folder: Path, options: RunOptions) -> int:
+def _train(
+    work: Work, opened: Callable[[], Record | None], folder: Path, options: RunOptions, checkpoint: Checkpoint | None
+) -> int:
     """Build the model, open the record, train."""
     from ablc.cli.progress import watch
     from ablc.cli.summary import duration, show_pair_errors, show_results
-    from ablc.train.checkpoints import last_step
     from ablc.train.mirrors import mirrors
     from ablc.train.record import leave
     from ablc.train.runner import execute
@@ -190,14 +193,14 @@ def _train(work: Work, opened: Callable[[], Record | None], folder: Path, option
 
     try:
         watching = mirrors(options.wandb, options.mirrors, say) if work.workers.is_first else []
-        trainee = assemble(work, options.report_init)
+        trainee = assemble(work, options.report_init, checkpoint)
         if options.report_init:
             show_pair_errors(trainee.errors)
-        taken = last_step(folder)
+        taken = checkpoint.step if checkpoint is not None else 0
         say(f"about {duration(estimate_seconds(trainee.job, taken))} on this machine\n")
         record = opened()
         with watch(work.steps) as view, _stopping(view.tell) as stop:
-            facts = execute(work, trainee, record, folder, Tracker(watching, view.tell), view, stop)
+            facts = execute(work, trainee, record, folder, Tracker(watching, view.tell), view, stop, checkpoint)
     except KeyboardInterrupt:
         there = (folder / "run.json").exists()
         say(f"interrupted; go on with: ablc run --resume {folder}" if there else "interrupted before the first step")

@@ -158,11 +158,6 @@ def _reason(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def last_step(folder: Path) -> int:
-    """The step of a run's newest checkpoint, whole or not; 0 where there is none."""
-    return max((int(one.name.removeprefix("step-")) for one in (folder / "checkpoints").glob("step-*")), default=0)
-
-
 def write(
     folder: Path, weights: Tensors, optimizer: Tensors, writers: Workers, taken: Callable[[], object]
 ) -> dict[str, str]:

@@ -27,7 +27,7 @@ from ablc.train.loop import Diverged, Evaluation, Step, train
 from ablc.train.record import Record, RecordError, Status
 from ablc.train.tracking import Tracker
 from ablc.train.work import Prepared, Trainee, Work, facts_of
-from ablc.train.workers import Workers, writers
+from ablc.train.workers import writers
 
 LONGEST_UNSAVED = 600.0  # seconds without a checkpoint, where the recipe doesn't say how often
 
@@ -52,9 +52,21 @@ def begin(prepared: Prepared, folder: Path) -> Record | None:
     return work.workers.first_does(opened)
 
 
-def reopen(folder: Path, workers: Workers) -> Record | None:
-    """The record of a run that goes on, in the same way."""
-    return workers.first_does(lambda: Record.reopen(folder, environment(workers.device)))
+def reopen(folder: Path, work: Work, tell: Callable[[str], None]) -> tuple[Record | None, Checkpoint | None]:
+    """The record of a run that goes on, in the same way, and in all processes the newest checkpoint that the first one
+    finds whole. Raises RecordError, also where that is another plan's."""
+    workers = work.workers
+    record = workers.first_does(lambda: Record.reopen(folder, environment(workers.device)))
+    found = Checkpoints(folder, work.recipe.keep, tell).newest() if workers.is_first else None
+    checkpoint = workers.share(found)
+    if checkpoint is not None and checkpoint.facts["fingerprint"] != work.plan.fingerprint:
+        if record is not None:
+            record.release()
+        raise RecordError(f"the checkpoint of step {checkpoint.step} is of another plan than the run", _ANEW)
+    return record, checkpoint
+
+
+_ANEW = "take the checkpoints away to begin again, or run the spec anew"
 
 
 def execute(
@@ -65,17 +77,18 @@ def execute(
     tracker: Tracker,
     view: View,
     stop: Callable[[], bool] = lambda: False,
+    checkpoint: Checkpoint | None = None,
 ) -> dict[str, Any]:
-    """Train from the newest checkpoint in `folder` on, or from the start, and record; returns what `run.json` says.
+    """Train from a checkpoint on, or from the start, and record; returns what `run.json` says.
 
     The record is closed with its status whatever happens. What was raised goes on to the caller, except that a
     divergence ends the run as `diverged`. Where `stop` says so, the run ends as `interrupted` after the step it is in,
-    with a checkpoint of it. Raises RecordError where the checkpoint is another plan's.
+    with a checkpoint of it. Raises RecordError where the checkpoint holds another model.
     """
     run = _Run(work, trainee, record, folder, tracker, view)
     status: Status = "failed"
     try:
-        run.start()
+        run.start(checkpoint)
     except RecordError:
         if record is not None:
             record.release()
@@ -120,23 +133,14 @@ class _Run:
         in_bf16 = work.recipe.precision != "fp32"
         self.peak = peak_flops(describe_device(work.workers.device)) if in_bf16 else None
 
-    @property
-    def _is_first(self) -> bool:
-        return self.work.workers.is_first
-
-    def start(self) -> None:
-        """Go back to the newest checkpoint, if there is one."""
-        checkpoint = self._newest()
+    def start(self, checkpoint: Checkpoint | None) -> None:
+        """Go back to the checkpoint, if there is one."""
         if checkpoint is not None:
-            help = "take the checkpoints away to begin again, or run the spec anew"
-            if checkpoint.facts["fingerprint"] != self.work.plan.fingerprint:
-                raise RecordError(f"the checkpoint of step {checkpoint.step} is of another plan than the run", help)
             try:
                 restore(self.trainee.model, self.trainee.job.optimizer, checkpoint)
             except DamagedCheckpoint as damaged:
-                raise RecordError(
-                    f"the checkpoint of step {checkpoint.step} can't be used: {damaged}", help
-                ) from damaged
+                message = f"the checkpoint of step {checkpoint.step} can't be used: {damaged}"
+                raise RecordError(message, _ANEW) from damaged
             self.after = checkpoint.step
             self.seen = [Evaluation(one["step"], one["eval_loss"]) for one in checkpoint.facts["evaluations"]]
             self.view.tell(f"goes on after step {self.after}")
@@ -146,16 +150,13 @@ class _Run:
                 self.record.write_json("init.json", [error.facts() for error in self.trainee.errors])
             self.tracker.start(self.record)
 
-    def _newest(self) -> Checkpoint | None:
-        """The newest checkpoint that the first process finds whole, in all of them."""
-        return self.work.workers.share(self.checkpoints.newest() if self._is_first else None)
-
     def train(self, stop: Callable[[], bool]) -> None:
         workers, steps = self.work.workers, self.work.steps
         saved = time.monotonic()
         for step in train(self.trainee.job, self.after):
             self._log(step)
-            late = self._is_first and self.work.recipe.save_every is None and time.monotonic() - saved > LONGEST_UNSAVED
+            is_unsaid = workers.is_first and self.work.recipe.save_every is None
+            late = is_unsaid and time.monotonic() - saved > LONGEST_UNSAVED
             wishes = workers.total(torch.tensor([float(stop()), float(late)], device=workers.device))
             asked, is_late = wishes[0] > 0, wishes[1] > 0
             is_due = step.number % self.work.save_every == 0

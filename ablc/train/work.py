@@ -18,13 +18,14 @@ from ablc.api import plan as plan_of
 from ablc.blueprint.measures import params, trainable
 from ablc.faults import Fault, SpecError
 from ablc.patching import PairError, weights_source
-from ablc.patching.build import unfilled
+from ablc.patching.build import give_storage, unfilled
 from ablc.patching.initial import planned_weights
 from ablc.patching.pretrained import start
 from ablc.planning import Plan
 from ablc.spec import Spec
 from ablc.spec.proxy import ScaleError, factor_of, scaled
 from ablc.spec.recipe import Recipe
+from ablc.train.checkpoints import Checkpoint
 from ablc.train.data import Data, DataError, Progress, load_data, quiet
 from ablc.train.loop import Job, accumulate, blocks_of, evaluate, make_optimizer
 from ablc.train.loss import NextTokenLoss
@@ -204,14 +205,16 @@ class Trainee:
     errors: tuple[PairError, ...]
 
 
-def assemble(work: Work, report_init: bool = False) -> Trainee:
-    """Build the model, and what trains it. Raises CheckpointError where pretrained weights can't be had."""
+def assemble(work: Work, report_init: bool = False, checkpoint: Checkpoint | None = None) -> Trainee:
+    """Build the model, and what trains it. Where all of its values will be those of a checkpoint they are zeros until
+    then. Raises CheckpointError where pretrained weights can't be had."""
     recipe, workers = work.recipe, work.workers
     # In bf16 the weights alone: rotary frequencies rounded so would turn by another angle with each position.
     dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
     model = unfilled(work.plan, dtype=dtype)
     if recipe.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        enable = getattr(model, "activation_checkpointing_enable", None)  # what newer ones call it
+        (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
     unread = {weight.name for _, weight in planned_weights(work.plan.blueprint) if not weight.read}
     for name, parameter in model.named_parameters():
         if name in unread:  # no gradient ever reaches it: an optimizer would only decay it, and DDP wait for it
@@ -219,9 +222,7 @@ def assemble(work: Work, report_init: bool = False) -> Trainee:
     loss = NextTokenLoss(model, work.data.separator)
     if recipe.parallel == "fsdp" and workers.size > 1:
         shard(loss, model)
-    errors = start(
-        model, work.plan, work.weights, seed=recipe.seed, init=recipe.init, device=workers.device, report=report_init
-    )
+    errors = _give_values(model, work, report_init, checkpoint)
     if recipe.compile:
         # Each kind of layer is compiled for training, evaluation and a smaller last batch; the default allows 8 in all.
         torch._dynamo.config.recompile_limit = 8 * work.plan.blueprint.config["num_hidden_layers"]
@@ -231,6 +232,18 @@ def assemble(work: Work, report_init: bool = False) -> Trainee:
     together = spread(loss, workers)
     job = Job(together, optimizer, work.data, recipe, work.steps, work.eval_every, workers, work.data.separator)
     return Trainee(model, job, errors)
+
+
+def _give_values(model: Any, work: Work, report: bool, checkpoint: Checkpoint | None) -> tuple[PairError, ...]:
+    """Those that the run starts with: a run that goes on needs none of them, unless it is to say something of them."""
+    recipe, device = work.recipe, work.workers.device
+    counts_moved = recipe.precision == "bf16"
+    if checkpoint is None or report or counts_moved:
+        return start(model, work.plan, work.weights, seed=recipe.seed, init=recipe.init, device=device, report=report)
+    give_storage(model, device)
+    for parameter in model.parameters():
+        torch.nn.init.zeros_(parameter)
+    return ()
 
 
 def estimate_seconds(job: Job, after: int = 0) -> float:

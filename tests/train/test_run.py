@@ -324,6 +324,28 @@ def test_from_pretrained_weights(run: Run, base: Path, capsys: pytest.CaptureFix
     assert metrics("same")[0]["eval_loss"] == pytest.approx(evaluated(model, Path("same")), rel=1e-6)
 
 
+@pytest.mark.parametrize(("precision", "needs_it"), [("fp32", False), ("bf16", True)])
+def test_to_go_on_a_base_is_needed_only_where_it_is_compared_with(
+    precision: str, needs_it: bool, run: Run, base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = "train.weights = pretrained\ntrain.scale = full\ntrain.tokenizer = base\ntrain.init = svd\n"
+    keys += "train.eval_blocks = 4\ntrain.eval_every = 2\ntrain.batch_size = 2\ntrain.block_size = 32\n"
+    Path("low.abl").write_text(f'model = "./models/base"\nmlp.up = lora(16)\n{keys}train.precision = {precision}\n')
+    assert run("low.abl") == 0
+    before, weights = metrics(), Path("out/model.safetensors").read_bytes()
+    for file in [*Path("out/checkpoints/step-00000004").iterdir(), Path("out/model.safetensors")]:
+        file.unlink()
+    Path("out/run.json").write_text(json.dumps({**facts(), "status": "running"}))
+    (base / "model.safetensors").rename(base / "taken-away")
+    assert run(resume=Path("out")) == (2 if needs_it else 0)
+    if needs_it:
+        assert "has no model.safetensors" in capsys.readouterr().err
+        (base / "taken-away").rename(base / "model.safetensors")
+        assert run(resume=Path("out")) == 0
+    assert [untimed(entry) for entry in metrics()] == [untimed(entry) for entry in before]
+    assert Path("out/model.safetensors").read_bytes() == weights
+
+
 def evaluated(model: Any, folder: Path) -> float:
     """The loss of a model on the validation blocks that a run was scored on."""
     from ablc.train.data import load_data

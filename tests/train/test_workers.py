@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import based
 import pytest
 import torch
 from forked import finish, start
@@ -63,8 +64,9 @@ def train(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Train:
         last_file: int = 0,
     ) -> Path:
         """The last of the processes can write no file beyond `last_file` bytes; `code` is that of each, or of all."""
-        arguments = ["run", "--resume", "out"] if folder else ["run", "small.abl", "--recipe", "local", "--out", "out"]
         folder = folder or tmp_path_factory.mktemp("run")
+        begun = (folder / "out").exists()
+        arguments = ["run", "--resume", "out"] if begun else ["run", "small.abl", "--recipe", "local", "--out", "out"]
         (folder / "small.abl").write_text(spec)
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(count)}
         place |= {"ABLC_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
@@ -120,6 +122,34 @@ def test_two_are_as_one(parallel: str, train: Train, alone: Path) -> None:
     assert (here["processes"], there["processes"]) == (2, 1)
     assert [here[key] for key in ("params", "trainable")] == [there[key] for key in ("params", "trainable")]
     assert sum(tensor.numel() for tensor in two.values()) == here["params"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "setting", ["precision=bf16_autocast", "packing=documents", "compile=true", "gradient_checkpointing=true"]
+)
+def test_two_are_as_one_in_every_way_of_training(setting: str, train: Train) -> None:
+    flags = ("--steps", "6", "--set", f"train.{setting}")
+    one = losses(train(1, *flags))
+    for parallel in ("ddp", "fsdp"):
+        assert losses(train(2, *flags, "--set", f"train.parallel={parallel}")) == pytest.approx(one, abs=2e-5)
+
+
+@pytest.mark.slow
+def test_two_start_from_pretrained_weights_as_one(train: Train, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The base lies beside the spec; of two processes that shard the model each reads what it needs of it."""
+    keys = "train.weights = pretrained\ntrain.init = svd\ntrain.scale = full\ntrain.tokenizer = base\n"
+    made = []
+    for count in (1, 2):
+        folder = tmp_path_factory.mktemp("pretrained")
+        based.fill(folder)
+        flags = ("--steps", "4", "--set", "train.parallel=fsdp", "--report-init")
+        made.append(train(count, *flags, folder=folder, spec=based.SPEC + keys))
+    one, two = made
+    assert losses(two) == pytest.approx(losses(one), abs=2e-5)
+    assert losses(one)[0] < 4.0, "not what the base has learnt"
+    first, second = (json.loads((out / "init.json").read_text()) for out in made)
+    assert first == second and sum(row["error"] is not None for row in first) == 4
 
 
 @pytest.mark.slow
