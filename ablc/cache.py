@@ -6,7 +6,9 @@ import contextlib
 import os
 import stat
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from ablc.faults import UserError
 
@@ -27,13 +29,20 @@ def write_atomically(path: Path, data: bytes, *, like: os.stat_result | None = N
     Raises:
         OSError: the folder can't be made or written; nothing is left behind.
     """
+    with replacing(path, like=like) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, like: os.stat_result | None = None) -> Iterator[BinaryIO]:
+    """The same for content that comes piece by piece: a file to write to, which becomes `path` when all went well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
     try:
         with partial.open("wb") as file:
             if like is not None:
                 _belong_like(partial, like)
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())  # a power cut mustn't leave the new name with nothing behind it
         partial.replace(path)

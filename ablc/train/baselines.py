@@ -5,6 +5,7 @@ A model whose loss is near the unigram's has learned which tokens are frequent a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ import numpy.typing as npt
 Tokens = npt.NDArray[np.unsignedinteger[Any]]
 Counts = npt.NDArray[np.int64]
 Shares = npt.NDArray[np.float64]
+
+AT_ONCE = 1 << 24  # tokens that are counted together: a gigabyte or so while it lasts
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,9 @@ def baselines(train: Tokens, validation: Tokens, vocab_size: int, separator: int
 
 
 def _unigram(train: Tokens, vocab_size: int) -> Shares:
-    counts = np.bincount(train.ravel(), minlength=vocab_size)
+    counts = np.zeros(vocab_size, np.int64)
+    for some in _pieces(train):
+        counts += np.bincount(some.ravel(), minlength=vocab_size)
     return (counts + 1) / (train.size + vocab_size)
 
 
@@ -58,7 +63,10 @@ def _bigram(train: Tokens, before: Tokens, after: Tokens, vocab_size: int) -> tu
 
     Only the pairs that occur are held: at 50,304 tokens a table of all would take 20 GB.
     """
-    codes, counts = np.unique(_codes(train[:, :-1].ravel(), train[:, 1:].ravel(), vocab_size), return_counts=True)
+    codes, counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    for some in _pieces(train):
+        pairs = np.unique(_codes(some[:, :-1].ravel(), some[:, 1:].ravel(), vocab_size), return_counts=True)
+        codes, counts = _added((codes, counts), pairs)
     first = codes // vocab_size
     kinds = np.bincount(first, minlength=vocab_size)
     totals = np.bincount(first, weights=counts, minlength=vocab_size).astype(np.int64)
@@ -66,6 +74,22 @@ def _bigram(train: Tokens, before: Tokens, after: Tokens, vocab_size: int) -> tu
     at = np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)
     together = np.where(codes[at] == wanted, counts[at], 0)
     return together, totals[before], kinds[before]
+
+
+def _pieces(train: Tokens) -> Iterator[Tokens]:
+    """The blocks, some at a time: a set that was tokenised from a stream needn't fit into memory."""
+    rows = max(1, AT_ONCE // train.shape[1])
+    for start in range(0, len(train), rows):
+        yield train[start : start + rows]
+
+
+def _added(one: tuple[Counts, Counts], other: tuple[Counts, Counts]) -> tuple[Counts, Counts]:
+    """Two ascending lists of codes as one, with the sums of their counts."""
+    codes, counts = (np.concatenate(both) for both in zip(one, other, strict=True))
+    order = np.argsort(codes, kind="stable")  # merges what is ascending already
+    codes, counts = codes[order], counts[order]
+    firsts = np.flatnonzero(np.diff(codes, prepend=-1))
+    return codes[firsts], np.add.reduceat(counts, firsts)
 
 
 def _codes(before: Tokens, after: Tokens, vocab_size: int) -> Counts:

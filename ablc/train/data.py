@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,19 +18,12 @@ from ablc.train.baselines import Baselines, Tokens, baselines
 from ablc.train.corpus import DataError, builtin_corpus
 from ablc.train.texts import PARTS, Part, Texts, builtin_texts, dataset_texts, reachable
 from ablc.train.tokenizer import Encoder, find_encoder
+from ablc.train.tokens import Progress, Streams, quiet, tokenise
 
-__all__ = ["Baselines", "Data", "DataError", "load_data", "reachable"]
+__all__ = ["Baselines", "Data", "DataError", "Progress", "load_data", "quiet", "reachable"]
 
 # Part of every key: raise it where the same texts and tokenizer would give other files.
 LAYOUT = 2
-PIECE = 1 << 20  # characters between two words about how far tokenising is
-
-# Of which part, how many bytes are tokenised, and what share of it that is where that is known.
-Progress = Callable[[Part, int, float | None], None]
-
-
-def quiet(part: Part, size: int, share: float | None) -> None:
-    """Tells nobody how far tokenising is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +122,7 @@ def load_data(
     if documents:
         texts = _as_documents(texts, encoder, tokenizer)
     folder = cache_dir() / "data" / _key(texts, encoder)
-    streams = _streams(folder, texts, encoder, progress)
+    streams = tokenise(folder, texts, encoder, progress)
     train = _blocks(streams, "train", block_size)
     validation = _spread(_blocks(streams, "validation", block_size), eval_blocks)
     separator = encoder.separator if documents else None
@@ -160,86 +151,9 @@ def _check(block_size: int, eval_blocks: int | None) -> None:
         raise DataError(f"{eval_blocks} validation blocks score nothing", "`train.eval_blocks` is 1 or more, or null")
 
 
-@dataclass(frozen=True, eq=False)
-class Stream:
-    """A part as one row of tokens, with the UTF-8 bytes it had as text and the SHA-256 of its texts."""
-
-    tokens: Tokens
-    bytes: int
-    hash: str
-
-
-Streams = Mapping[Part, Stream]
-
-
 def _key(texts: Texts, encoder: Encoder) -> str:
     content = json.dumps([LAYOUT, texts.key, texts.separated, encoder.digest])
     return hashlib.sha256(content.encode()).hexdigest()[:32]
-
-
-def _streams(folder: Path, texts: Texts, encoder: Encoder, progress: Progress) -> Streams:
-    kept = _read(folder)
-    if kept is not None:
-        return kept
-    made: Streams = {part: _encode(texts, part, encoder, progress) for part in PARTS}
-    with contextlib.suppress(OSError):
-        _write(folder, made)
-    # Read again: what was written is mapped, and the copy in memory can go.
-    return _read(folder) or made
-
-
-def _encode(texts: Texts, part: Part, encoder: Encoder, progress: Progress) -> Stream:
-    opened = texts.open(part)
-    digest, size, count, rows = hashlib.sha256(), 0, 0, []
-    for batch in _pieces(opened.batches):
-        for text in batch:
-            data = text.encode()
-            size += len(data)
-            # The length too, since the same characters cut elsewhere are other tokens.
-            digest.update(len(data).to_bytes(8, "little") + data)
-        rows.append(encoder.encode(batch, separated=texts.separated))
-        count += len(batch)
-        progress(part, size, opened.extent.share(size, count))
-    tokens = np.concatenate(rows) if rows else np.zeros(0, encoder.dtype)
-    return Stream(tokens, size, digest.hexdigest())
-
-
-def _pieces(batches: Iterable[list[str]]) -> Iterator[list[str]]:
-    """The same texts in lists of no more than about `PIECE` characters, or of one text that has more."""
-    for batch in batches:
-        start, size = 0, 0
-        for end, text in enumerate(batch, 1):
-            size += len(text)
-            if size >= PIECE or end == len(batch):
-                yield batch[start:end]
-                start, size = end, 0
-
-
-def _write(folder: Path, streams: Streams) -> None:
-    """Tokens first, then the index that vouches for them, so that a reader never trusts a part that isn't there yet."""
-    index = {}
-    for part, stream in streams.items():
-        file = io.BytesIO()
-        np.save(file, stream.tokens)
-        write_atomically(folder / f"{part}.npy", file.getvalue())
-        index[part] = {"bytes": stream.bytes, "hash": stream.hash, "file": hashlib.sha256(file.getvalue()).hexdigest()}
-    write_atomically(folder / "index.json", json.dumps(index).encode())
-
-
-def _read(folder: Path) -> Streams | None:
-    """What `_write` left, or None where anything of it is missing or damaged."""
-    try:
-        index = json.loads((folder / "index.json").read_bytes())
-        return {part: _read_part(folder / f"{part}.npy", index[part]) for part in PARTS}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _read_part(path: Path, entry: Mapping[str, Any]) -> Stream:
-    with path.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != entry["file"]:
-            raise ValueError(f"{path} is damaged")
-    return Stream(np.load(path, mmap_mode="r"), int(entry["bytes"]), str(entry["hash"]))
 
 
 def _blocks(streams: Streams, part: Part, block_size: int) -> Tokens:

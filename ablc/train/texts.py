@@ -112,7 +112,7 @@ def _local_texts(name: str, documents: bool) -> Texts:
     try:
         inside = sorted(one for one in path.rglob("*") if one.is_file() and not one.name.startswith("."))
         files = [path] if path.is_file() else inside
-        content = [(one.relative_to(path).as_posix(), _file_hash(one)) for one in files]
+        content = [(one.relative_to(path).as_posix(), file_hash(one)) for one in files]
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise DataError(f"{error.filename or name} can't be read: {reason}", WAY_OUT) from error
@@ -333,7 +333,7 @@ def _chunks(documents: Iterable[Document]) -> Iterator[list[str]]:
         yield texts[start : start + ROWS]
 
 
-def _file_hash(path: Path) -> str:
+def file_hash(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import os
@@ -11,7 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from ablc.bases import hub
-from ablc.train import data, texts
+from ablc.train import texts
 from ablc.train.baselines import baselines
 from ablc.train.corpus import Corpus, builtin_corpus
 from ablc.train.data import Data, DataError, load_data, reachable
@@ -216,38 +214,6 @@ def test_no_batch_of_negative_numbers(wrong: dict[str, int]) -> None:
         blocks(5).batch(arguments["step"], seed=arguments["seed"], batch_size=arguments["batch_size"])
 
 
-def brute_baselines(train: list[list[int]], validation: list[list[int]], size: int) -> tuple[float, float]:
-    tokens = Counter(token for block in train for token in block)
-    pairs = Counter(pair for block in train for pair in itertools.pairwise(block))
-    alone, paired = [], []
-    for before, after in (pair for block in validation for pair in itertools.pairwise(block)):
-        one = (tokens[after] + 1) / (sum(tokens.values()) + size)
-        total = sum(count for (first, _), count in pairs.items() if first == before)
-        kinds = sum(first == before for first, _ in pairs)
-        alone.append(one)
-        paired.append((pairs[before, after] + kinds * one) / (total + kinds) if kinds else one)
-    return tuple(-sum(map(math.log, shares)) / len(shares) for shares in (alone, paired))
-
-
-@pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
-@pytest.mark.parametrize("size", [9, 60_000])
-def test_baselines_are_those_counted_by_hand(dtype: type, size: int) -> None:
-    generator = np.random.default_rng(0)
-    train = generator.integers(0, 6, (20, 8)).astype(dtype)
-    validation = generator.integers(0, 9, (5, 8)).astype(dtype)
-    validation[0, 3:5] = size - 1
-    found = baselines(train, validation, size)
-    expected = brute_baselines(train.tolist(), validation.tolist(), size)
-    assert (found.unigram, found.bigram) == pytest.approx(expected)
-
-
-def test_bigram_shares_add_up_to_one() -> None:
-    train = np.array([[0, 1, 2, 0, 1, 3, 3, 3]], np.uint16)
-    for before in range(5):
-        losses = [baselines(train, np.array([[before, after]], np.uint16), 5).bigram for after in range(5)]
-        assert sum(math.exp(-loss) for loss in losses) == pytest.approx(1)
-
-
 def test_a_folder_is_its_lines_with_their_ends(folder: Path, tokenizer: Path) -> None:
     data = local(folder, tokenizer)
     made = Tokenizer.from_file(str(tokenizer))
@@ -275,7 +241,7 @@ def test_a_file_that_cant_be_read_is_told(folder: Path, tokenizer: Path, monkeyp
     def forbidden(path: Path) -> str:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(texts, "_file_hash", forbidden)
+    monkeypatch.setattr(texts, "file_hash", forbidden)
     with pytest.raises(DataError, match=r"folder/train.txt can't be read: permission denied"):
         local(folder, tokenizer)
 
@@ -554,12 +520,6 @@ def test_progress_of_hub_sets(folder: Path, tokenizer: Path, monkeypatch: pytest
     assert_counts_up(told("owner/set", tokenizer, streaming=True))
 
 
-def test_a_long_list_of_texts_is_tokenised_in_pieces() -> None:
-    long = [["a" * 600_000, "b", "c" * 600_000, "d"], [], ["e" * 3_000_000, "f"]]
-    pieces = list(data._pieces(long))
-    assert [[text[0] for text in piece] for piece in pieces] == [["a", "b", "c"], ["d"], ["e"], ["f"]]
-
-
 def test_documents_are_told_apart_only_where_that_is_wanted(tmp_path: Path, tokenizer: Path) -> None:
     end = Tokenizer.from_file(str(tokenizer)).token_to_id("<|endoftext|>")
     folder = tmp_path / "rows"
@@ -616,12 +576,3 @@ def test_a_document_of_plain_text_is_a_file(folder: Path, tokenizer: Path, tmp_p
     (tmp_path / "all.txt").write_text("".join(TRAIN))
     with pytest.raises(DataError, match="is one document"):
         local(tmp_path / "all.txt", tokenizer, documents=True)
-
-
-def test_baselines_are_scored_where_a_model_is() -> None:
-    train = np.array([[1, 0, 2, 3], [2, 3, 0, 1]], np.uint16)
-    validation = np.array([[1, 0, 3, 2]], np.uint16)
-    apart = baselines(train, validation, 5, separator=0)
-    shares = [(count + 1) / (8 + 5) for count in (2, 2)]  # of 0 and of 2, each seen twice; 3 after the end isn't scored
-    assert apart.unigram == pytest.approx(-sum(map(math.log, shares)) / 2)
-    assert apart != baselines(train, validation, 5)
