@@ -143,9 +143,14 @@ class Trackio:
 
         name = f"{title(run)}-{run.facts['mirror_id']}"
         self._run: Any = trackio.init(project=PROJECT, name=name, config=dict(run.facts), resume="allow")
+        # Only the next step it would number itself says what it has; a step that is logged twice it shows twice.
+        self._known = getattr(self._run, "_next_step", 0)
+        for entry in run.history:
+            self.log(entry["step"], {key: value for key, value in entry.items() if key != "step"})
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
-        self._run.log(dict(metrics), step=step)
+        if step >= self._known:
+            self._run.log(dict(metrics), step=step)
 
     def finish(self, summary: Mapping[str, Any], failed: bool) -> None:
         self._run.finish()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -261,9 +262,24 @@ def test_tensorboard(record: Record) -> None:
 
 
 @pytest.mark.slow
-def test_trackio(record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+@pytest.mark.parametrize("shown", [range(3), range(2)], ids=["all", "but the last"])
+def test_trackio(record: Record, shown: range, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step once, whether or not a killed process had shown its last ones."""
+    import trackio
+    from trackio import sqlite_storage
+
+    folder = tmp_path / "trackio"
+    for module in (trackio.utils, sqlite_storage):
+        monkeypatch.setattr(module, "TRACKIO_DIR", folder)
     said: list[str] = []
-    follow(record, Tracker([Trackio()], said.append), range(3))
+    follow(record, Tracker([Trackio()], said.append), shown)
+    for step in range(shown.stop, 3):
+        record.log({"step": step, "loss": 5.0 - step})
+    record.continue_after(1 if shown.stop == 3 else 2, processes=1)
+    follow(record, Tracker([Trackio()], said.append), range(2 if shown.stop == 3 else 3, 5))
+    (file,) = folder.rglob("*.db")
+    with sqlite3.connect(file) as database:
+        rows = database.execute("SELECT run_name, step, metrics FROM metrics ORDER BY id").fetchall()
+    assert {name for name, _, _ in rows} == {"small-abcd1234"}
+    assert [(step, json.loads(metrics)["loss"]) for _, step, metrics in rows] == [(s, 5.0 - s) for s in range(5)]
     assert said == []
-    assert list((tmp_path / "trackio").rglob("*.db"))
