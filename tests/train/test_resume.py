@@ -7,6 +7,8 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -265,6 +267,36 @@ def test_a_disk_too_full_for_checkpoints(begin: Start, again: Start, tmp_path: P
     assert code == 0, said
     assert_same(tmp_path / "out", straight)
     assert "error" not in json.loads((tmp_path / "out" / "run.json").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["run", "small.abl", "--recipe", "local"], "runs/small/local-seed0 can't be made: permission denied"),
+        (["run", "small.abl", "--recipe", "local", "--out", "new"], "new can't be written: "),
+        (["run", "--resume", "out"], "out can't be written: permission denied"),
+    ],
+)
+def test_folders_that_cant_be_written(
+    arguments: list[str], sentence: str, stopped: Path, cache: Path, tmp_path: Path
+) -> None:
+    """Told before anything is trained, and nothing of what is there is touched."""
+    (tmp_path / "small.abl").write_text(SPEC)
+    before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
+    for folder in (stopped, tmp_path):
+        folder.chmod(0o555)
+    # The owner of all files may do anything, unless this is taken from them.
+    harmless = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    command = [*harmless, sys.executable, "-m", "ablc", *arguments]
+    environment = {**os.environ, "ABLC_CACHE": str(cache)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    for folder in (stopped, tmp_path):
+        folder.chmod(0o755)
+    assert done.returncode == 2, done.stderr
+    assert sentence in done.stderr and "Traceback" not in done.stderr
+    assert "step 1/" not in done.stdout
+    assert {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()} == before
 
 
 def test_the_weights_that_are_kept_are_those_of_the_last_step(straight: Path) -> None:
