@@ -158,6 +158,8 @@ def check_new(folder: Path) -> None:
     if (folder / "run.json").exists():
         help = f"go on with it: {resuming(folder, _read_json(folder / 'run.json'))}; or name another with --out"
         raise RecordError(f"{folder} holds a run already", help)
+    if (folder / "checkpoints").exists():  # they would be taken for its own when it goes on
+        raise RecordError(f"{folder} holds checkpoints of another run", "name another with --out")
     there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         reason = "no permission to write" if there.is_dir() else "not a directory"

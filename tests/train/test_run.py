@@ -493,6 +493,13 @@ def test_a_taken_directory_is_refused_and_stays_as_it_was(run: Run, capsys: pyte
     assert Path("out/run.json").read_bytes() == before
 
 
+def test_checkpoints_whose_record_is_gone_are_not_another_runs(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(steps=1) == 0
+    Path("out/run.json").unlink()
+    assert run(steps=2) == 2
+    assert "holds checkpoints of another run" in capsys.readouterr().err
+
+
 def test_a_directory_that_cant_be_written(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     Path("file").write_text("")
     assert run(out=Path("file/out")) == 2
