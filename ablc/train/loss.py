@@ -76,4 +76,32 @@ def _vocabulary(head: nn.Module) -> int:
 
 
 def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    return functional.cross_entropy(logits.float(), targets, reduction="sum", ignore_index=-100)
+    loss: torch.Tensor = _CrossEntropy.apply(logits.float(), targets)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """The summed cross-entropy of (places, vocabulary) fp32 logits, which become their own gradient in place.
+
+    That of PyTorch holds as many numbers four times over. A head's product doesn't need its result on the way back;
+    were there something that does, autograd would notice that it has changed.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        shares = logits.detach()
+        kept = (targets != -100).unsqueeze(1)
+        wanted = targets.unsqueeze(1).clamp(min=0)
+        at = shares.gather(1, wanted)
+        largest = shares.amax(1, keepdim=True)
+        sums = shares.sub_(largest).exp_().sum(1, keepdim=True)
+        loss = (sums.log() + largest - at).masked_fill(~kept, 0).sum()
+        if ctx.needs_input_grad[0]:
+            shares.mul_(kept / sums).scatter_add_(1, wanted, -kept.float())
+            ctx.save_for_backward(shares)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient.mul_(grad), None

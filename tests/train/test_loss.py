@@ -35,6 +35,30 @@ def gradients(head: nn.Module, hidden: torch.Tensor, targets: torch.Tensor) -> t
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("ignored", ["none", "some", "all"])
+@pytest.mark.parametrize("head", HEADS)
+def test_loss_and_gradients_are_pytorchs(head: str, ignored: str, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    module = HEADS[head]().to(dtype)
+    hidden, targets = torch.randn(301, 16).to(dtype), torch.randint(0, 500, (301,))
+    hidden[5] *= 1e4  # beyond what exp() takes
+    targets[{"none": slice(0), "some": slice(None, None, 7), "all": slice(None)}[ignored]] = -100
+    total, found = gradients(module, hidden, targets)
+    theirs = hidden.clone().requires_grad_()
+    expected = nn.functional.cross_entropy(module(theirs).float(), targets, reduction="sum")
+    assert total == pytest.approx(float(expected.detach()), rel=1e-5, abs=1e-6)
+    for one, other in zip(found, torch.autograd.grad(expected, [theirs, *module.parameters()]), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4 if dtype == torch.float32 else 2e-2, atol=1e-4)
+
+
+def test_a_head_that_needs_its_result_is_noticed() -> None:
+    """The logits become their gradient in place: never silently under something that was kept."""
+    head = nn.Sequential(nn.Linear(16, 500), nn.Tanh())
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        gradients(head, torch.randn(8, 16), torch.randint(0, 500, (8,)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("head", HEADS)
 def test_a_piece_at_a_time_is_the_whole(head: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
