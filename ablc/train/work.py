@@ -30,6 +30,7 @@ from ablc.train.data import Data, DataError, Progress, load_data, quiet
 from ablc.train.loop import Job, accumulate, blocks_of, evaluate, make_optimizer
 from ablc.train.loss import NextTokenLoss
 from ablc.train.record import RecordError, read_plan
+from ablc.train.rotary import quicken
 from ablc.train.workers import Workers, layers_of, shard, spread
 
 PROXY_VOCABULARY = 4096
@@ -228,6 +229,8 @@ def assemble(work: Work, report_init: bool = False, checkpoint: Checkpoint | Non
         torch._dynamo.config.recompile_limit = 8 * work.plan.blueprint.config["num_hidden_layers"]
         for layer in layers_of(model):  # one at a time: layers that are alike share what is compiled
             layer.compile(dynamic=False)
+    else:
+        quicken(model)
     optimizer = make_optimizer(model, recipe)
     together = spread(loss, workers)
     job = Job(together, optimizer, work.data, recipe, work.steps, work.eval_every, workers, work.data.separator)
