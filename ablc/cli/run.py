@@ -20,9 +20,7 @@ from ablc.recipes import load_recipe, make_recipe, parse_setting
 from ablc.spec import Spec
 
 if TYPE_CHECKING:
-    from ablc.train.checkpoints import Checkpoint
-    from ablc.train.record import Record
-    from ablc.train.work import Work
+    from ablc.train.work import Prepared, Work
     from ablc.train.workers import Workers
 
 INTERRUPTED = 130
@@ -135,7 +133,6 @@ def _begin(spec: Spec, family: list[Spec], options: RunOptions, team: Workers) -
     from ablc.cli.summary import show_counts, show_training
     from ablc.train.environment import describe_device
     from ablc.train.record import check_new
-    from ablc.train.runner import begin
     from ablc.train.work import prepare
 
     asked = options.recipe is not None or not team.is_first  # the first process alone asks the network
@@ -149,7 +146,7 @@ def _begin(spec: Spec, family: list[Spec], options: RunOptions, team: Workers) -
     show_counts(prepared.full)
     show_training(prepared, family, describe_device(team.device))
     folder = options.out or _claimed(spec, name, recipe.seed, team)
-    return _train(prepared.work, lambda: begin(prepared, folder), folder, options, None)
+    return _train(prepared.work, folder, options, prepared)
 
 
 def _claimed(spec: Spec, recipe: str, seed: int, team: Workers) -> Path:
@@ -164,7 +161,6 @@ def _claimed(spec: Spec, recipe: str, seed: int, team: Workers) -> Path:
 def _go_on(folder: Path, options: RunOptions, team: Workers) -> int:
     from ablc.cli.progress import tokenising
     from ablc.train.record import check_kind, read_facts
-    from ablc.train.runner import reopen
     from ablc.train.work import work_of
 
     facts = read_facts(folder)
@@ -175,30 +171,30 @@ def _go_on(folder: Path, options: RunOptions, team: Workers) -> int:
     say(f"goes on with {facts['name']} in {folder}")
     with tokenising() as progress:
         work = work_of(folder, facts, team, progress)
-    record, checkpoint = reopen(folder, work, say)
-    return _train(work, lambda: record, folder, options, checkpoint)
+    return _train(work, folder, options, None)
 
 
-def _train(
-    work: Work, opened: Callable[[], Record | None], folder: Path, options: RunOptions, checkpoint: Checkpoint | None
-) -> int:
-    """Build the model, open the record, train."""
+def _train(work: Work, folder: Path, options: RunOptions, new: Prepared | None) -> int:
+    """Build the model, open the record, train: a `new` run, or one that goes on."""
     from ablc.cli.progress import watch
     from ablc.cli.summary import duration, show_pair_errors, show_results
     from ablc.train.mirrors import mirrors
     from ablc.train.record import leave
-    from ablc.train.runner import execute
+    from ablc.train.runner import begin, execute, reopen
     from ablc.train.tracking import Tracker
     from ablc.train.work import assemble, estimate_seconds
 
+    record = None
     try:
         watching = mirrors(options.wandb, options.mirrors, say) if work.workers.is_first else []
+        record, checkpoint = reopen(folder, work, say) if new is None else (None, None)
         trainee = assemble(work, options.report_init, checkpoint)
         if options.report_init:
             show_pair_errors(trainee.errors)
         taken = checkpoint.step if checkpoint is not None else 0
         say(f"about {duration(estimate_seconds(trainee.job, taken))} on this machine\n")
-        record = opened()
+        if new is not None:
+            record = begin(new, folder)
         with watch(work.steps) as view, _stopping(view.tell) as stop:
             facts = execute(work, trainee, record, folder, Tracker(watching, view.tell), view, stop, checkpoint)
     except KeyboardInterrupt:
@@ -212,6 +208,8 @@ def _train(
             print(f"process {work.workers.rank}: {fault.message}", file=sys.__stderr__)
         return FINDINGS
     finally:
+        if record is not None:
+            record.release()
         leave(folder)
     if not work.workers.is_first:
         return CLEAN

@@ -47,7 +47,7 @@ def keep_freed_memory() -> None:
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)
         library.mallopt(mmap_threshold, 32 * 2**20)  # the most that glibc takes
-        library.mallopt(trim_threshold, 2**31 - 1)
+        library.mallopt(trim_threshold, -1)
 
 
 def describe_device(device: torch.device) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 # Logits beyond this many numbers (256 MiB in fp32) are never held at once. Below it one product is fastest.
 MOST_LOGITS = 2**26
@@ -57,16 +56,47 @@ def head_loss(hidden: torch.Tensor, head: nn.Module, targets: torch.Tensor) -> t
     """The summed cross-entropy of (places, width) hidden states and (places,) targets through any output head.
 
     The fp32 matrix of places × vocabulary is held only where it is small. Otherwise the head and the softmax are
-    taken a piece at a time, and each piece is computed again on the way back: a third more work in the head alone.
-    PyTorch's own `linear_cross_entropy` needs no second time, but sums a bf16 loss in bf16: it was off by half.
+    taken a piece at a time. PyTorch's own `linear_cross_entropy` does so too, but sums a bf16 loss in bf16: it was off
+    by half.
     """
     rows = max(1, MOST_LOGITS // _vocabulary(head))
     if hidden.shape[0] <= rows:
         return _cross_entropy(head(hidden), targets)
-    total = hidden.new_zeros((), dtype=torch.float32)
-    for some, wanted in zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True):
-        total = total + checkpoint(lambda h, t: _cross_entropy(head(h), t), some, wanted, use_reentrant=False)
-    return total
+    pieces = zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True)
+    if not torch.is_grad_enabled():
+        return torch.stack([_cross_entropy(head(some), wanted) for some, wanted in pieces]).sum()
+    weights = [weight for weight in head.parameters() if weight.requires_grad]
+    loss: torch.Tensor = _InPieces.apply(hidden, targets, rows, head, *weights)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _InPieces(torch.autograd.Function):
+    """`head_loss` with the gradients of each piece taken as soon as there is its loss: logits are neither kept for the
+    way back nor computed again there."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: torch.Tensor, targets: torch.Tensor, rows: int, head: nn.Module, *weights: torch.Tensor
+    ) -> torch.Tensor:
+        total = hidden.new_zeros((), dtype=torch.float32)
+        back = torch.empty_like(hidden)
+        sums = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights]
+        for start in range(0, len(hidden), rows):
+            piece = slice(start, start + rows)
+            some = hidden[piece].detach().requires_grad_()
+            with torch.enable_grad():
+                loss = _cross_entropy(head(some), targets[piece])
+            back[piece], *found = torch.autograd.grad(loss, [some, *weights])
+            total += loss.detach()
+            for one, gradient in zip(sums, found, strict=True):
+                one += gradient
+        ctx.save_for_backward(back, *(one.to(weight.dtype) for one, weight in zip(sums, weights, strict=True)))
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        back, *weights = (saved.mul_(grad) for saved in ctx.saved_tensors)
+        return back, None, None, None, *weights
 
 
 def _vocabulary(head: nn.Module) -> int:
@@ -92,10 +122,10 @@ class _CrossEntropy(torch.autograd.Function):
         shares = logits.detach()
         kept = (targets != -100).unsqueeze(1)
         wanted = targets.unsqueeze(1).clamp(min=0)
-        at = shares.gather(1, wanted)
-        largest = shares.amax(1, keepdim=True)
-        sums = shares.sub_(largest).exp_().sum(1, keepdim=True)
-        loss = (sums.log() + largest - at).masked_fill(~kept, 0).sum()
+        # The largest is taken off first: beside large logits the rest of the sum would be rounded away.
+        at = shares.sub_(shares.amax(1, keepdim=True)).gather(1, wanted)
+        sums = shares.exp_().sum(1, keepdim=True)
+        loss = (sums.log() - at).masked_fill(~kept, 0).sum()
         if ctx.needs_input_grad[0]:
             shares.mul_(kept / sums).scatter_add_(1, wanted, -kept.float())
             ctx.save_for_backward(shares)

@@ -144,7 +144,8 @@ class Trackio:
         name = f"{title(run)}-{run.facts['mirror_id']}"
         self._run: Any = trackio.init(project=PROJECT, name=name, config=dict(run.facts), resume="allow")
         # Only the next step it would number itself says what it has; a step that is logged twice it shows twice.
-        self._known = getattr(self._run, "_next_step", 0)
+        taken = run.history[-1]["step"] + 1 if run.history else 0
+        self._known = getattr(self._run, "_next_step", taken)
         for entry in run.history:
             self.log(entry["step"], {key: value for key, value in entry.items() if key != "step"})
 

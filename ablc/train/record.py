@@ -45,9 +45,10 @@ class Record:
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
         self.folder = folder
         self.facts: dict[str, Any] = {"format_version": FORMAT_VERSION, "status": "running", **facts}
-        self.started = time.time()
+        self._started = time.time()
         self._before = float(facts.get("seconds", 0.0))
         self._metrics: IO[str] | None = None
+        self._environment: Mapping[str, Any] | None = None
         self._lock = FileLock(folder / ".lock", timeout=0)
 
     def open(self, spec: Spec, plan: Plan, environment: Mapping[str, Any]) -> None:
@@ -68,20 +69,23 @@ class Record:
 
     @classmethod
     def reopen(cls, folder: Path, environment: Mapping[str, Any]) -> Record:
-        """The record of a run that is to go on, perhaps elsewhere: the environments before stay listed. Raises
-        RecordError."""
+        """The record of a run that is to go on, perhaps elsewhere. Nothing of it is changed yet. Raises RecordError."""
         record = cls(folder, read_facts(folder))
+        record._environment = environment
         try:
             record._take()
-            earlier = _read_json(folder / "environment.json")
-            before = [*earlier.pop("before", []), earlier] if earlier else []
-            record.write_json("environment.json", {**environment, "before": before})
         except OSError as error:
             raise RecordError(f"{folder} can't be written: {(error.strerror or str(error)).lower()}") from error
         return record
 
     def continue_after(self, step: int, processes: int) -> None:
-        """Drop the metrics of the steps after `step`, which will be taken again, and go on below them."""
+        """Drop the metrics of the steps after `step`, which will be taken again, and go on below them. The environments
+        before this one stay listed."""
+        self._started = time.time()
+        if self._environment is not None:
+            earlier = _read_json(self.folder / "environment.json")
+            before = [*earlier.pop("before", []), earlier] if earlier else []
+            self.write_json("environment.json", {**self._environment, "before": before})
         for key in ("error", "diverged_at"):  # of the last time
             self.facts.pop(key, None)
         path = self.folder / "metrics.jsonl"
@@ -98,7 +102,7 @@ class Record:
 
     def update(self, **facts: Any) -> None:
         """Write what has become known, so that it is there even if nothing more is ever written."""
-        self.facts.update({**facts, "seconds": round(self._before + time.time() - self.started, 1)})
+        self.facts.update({**facts, "seconds": round(self._before + time.time() - self._started, 1)})
         self.write_json("run.json", self.facts)
 
     def close(self, status: Status, **facts: Any) -> None:

@@ -26,7 +26,7 @@ def quicken(model: torch.nn.Module) -> int:
     for module in model.modules():
         forward = type(module).forward
         code = getattr(forward, "__code__", None)
-        if code is None or NAME not in code.co_names or not _is_known(forward.__globals__[NAME]):
+        if code is None or NAME not in code.co_names or not _is_known(forward.__globals__.get(NAME)):
             continue
         names = {**forward.__globals__, NAME: rotate}
         own = FunctionType(code, names, forward.__name__, forward.__defaults__, forward.__closure__)
@@ -75,8 +75,7 @@ class _Rotation(torch.autograd.Function):
 def _turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     width = cos.shape[-1]
     half = width // 2
-    x = x.to(torch.result_type(x, cos))
-    out = x.clone(memory_format=torch.contiguous_format)
+    out = x.to(torch.result_type(x, cos), copy=True, memory_format=torch.contiguous_format)
     out[..., :width].mul_(cos)
     out[..., :half].addcmul_(x[..., half:width], sin[..., :half], value=-1)
     out[..., half:width].addcmul_(x[..., :half], sin[..., half:])
@@ -85,10 +84,15 @@ def _turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tens
 
 @lru_cache(maxsize=16)
 def _is_known(function: Any) -> bool:
-    """Whether a function of transformers computes what `rotate` does: asked of it with numbers."""
-    if list(inspect.signature(function).parameters) != list(inspect.signature(rotate).parameters):
+    """Whether a function of transformers computes what `rotate` does: asked of it with numbers, in fp32 and where
+    what is turned is bf16."""
+    if function is None or list(inspect.signature(function).parameters) != list(inspect.signature(rotate).parameters):
         return False
     q, k, cos, sin = (torch.linspace(-3, 3, 48).add(shift).sin().reshape(1, 2, 3, 8) for shift in range(4))
-    with torch.no_grad():
-        theirs, ours = (one(q, k, cos[:, 0], sin[:, 0]) for one in (function, rotate))
-    return all(torch.allclose(one, other, atol=1e-5) for one, other in zip(theirs, ours, strict=True))
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 2e-2)):
+        with torch.no_grad():
+            theirs, ours = (one(q.to(dtype), k.to(dtype), cos[:, 0], sin[:, 0]) for one in (function, rotate))
+        for one, other in zip(theirs, ours, strict=True):
+            if one.dtype != other.dtype or not torch.allclose(one, other, atol=tolerance):
+                return False
+    return True

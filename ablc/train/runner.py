@@ -128,7 +128,7 @@ class _Run:
         self.facts: dict[str, Any] = record.facts if record is not None else {}
         self.seen: list[Evaluation] = []
         self.after = 0
-        self.initial = weights_of(trainee.model, self.writers, copy=True) if work.recipe.precision == "bf16" else {}
+        self.initial = weights_of(trainee.model, self.writers, copy=True) if work.counts_moved else {}
         self.forward_flops = flops_per_token(work.plan.blueprint, work.recipe.block_size)
         in_bf16 = work.recipe.precision != "fp32"
         self.peak = peak_flops(describe_device(work.workers.device)) if in_bf16 else None

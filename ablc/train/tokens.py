@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from ablc.train.texts import PARTS, Part, Texts, file_hash
 from ablc.train.tokenizer import Encoder
 
 PIECE = 1 << 20  # characters that are tokenised together, and between two words about how far that is
-ABANDONED = 24 * 3600.0  # seconds after which a half-written file is no living process's: those write all the time
+ABANDONED = 3600.0  # seconds after which a half-written file is no living process's: those write all the time
 
 # Of which part, how many bytes are tokenised, and what share of it that is where that is known.
 Progress = Callable[[Part, int, float | None], None]
@@ -46,24 +46,24 @@ Streams = Mapping[Part, Stream]
 def tokenise(folder: Path, texts: Texts, encoder: Encoder, progress: Progress) -> Streams:
     """Both parts as tokens: those that `folder` holds, else made and kept there, never more than a piece in memory.
 
-    Where nothing can be written at all they are held in memory. Raises DataError where the disk is too full for them,
-    or the texts can't be read.
+    Where nothing can be kept they are held in memory. Raises DataError where the disk is too full for them, or the
+    texts can't be read.
     """
+    _sweep(folder)
     kept = _read(folder)
     if kept is not None:
         return kept
-    encoded = {part: _Encoding(texts, part, encoder, progress) for part in PARTS}
-    if not _can_be_written(folder):
-        return {part: encoding.held() for part, encoding in encoded.items()}
+
+    def encoded() -> dict[Part, _Encoding]:
+        return {part: _Encoding(texts, part, encoder, progress) for part in PARTS}
+
     try:
-        _write(folder, encoded)
+        _write(folder, encoded())
     except OSError as error:
-        message = f"tokens can't be kept in {folder}: {(error.strerror or str(error)).lower()}"
-        raise DataError(message, "free some space there, or set ABLC_CACHE to a folder on another disk") from error
-    written = _read(folder)
-    if written is None:
-        raise DataError(f"{folder} was changed while it was written", "try again")
-    return written
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            message = f"tokens can't be kept in {folder}: {(error.strerror or str(error)).lower()}"
+            raise DataError(message, "free some space there, or set ABLC_CACHE to a folder on another disk") from error
+    return _read(folder) or {part: encoding.held() for part, encoding in encoded().items()}
 
 
 class _Encoding:
@@ -103,22 +103,18 @@ def _pieces(batches: Iterable[list[str]]) -> Iterator[list[str]]:
                 start, size = end, 0
 
 
-def _can_be_written(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(folder, os.W_OK | os.X_OK)
+def _sweep(folder: Path) -> None:
+    """Take away what a killed process left half-written."""
+    with contextlib.suppress(OSError):
+        for partial in folder.glob(".*.partial"):
+            if time.time() - partial.stat().st_mtime > ABANDONED:
+                partial.unlink()
 
 
 def _write(folder: Path, encoded: Mapping[Part, _Encoding]) -> None:
     """Tokens first, then the index that vouches for them, so that a reader never trusts a part that isn't there yet.
     They are written as they come: no more than a piece of them is ever held."""
     index = {}
-    for stale in folder.glob(".*.partial"):
-        with contextlib.suppress(OSError):
-            if time.time() - stale.stat().st_mtime > ABANDONED:
-                stale.unlink()
     for part, encoding in encoded.items():
         with replacing(folder / f"{part}.npy") as file:
             _write_row(file, encoding, encoding.encoder.dtype)

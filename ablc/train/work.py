@@ -52,6 +52,11 @@ class Work:
     base: str
 
     @property
+    def counts_moved(self) -> bool:
+        """Whether the run says how many weights moved since its start: those that are bf16 may stay where they are."""
+        return self.recipe.precision == "bf16"
+
+    @property
     def save_every(self) -> int:
         return self.recipe.save_every or self.eval_every
 
@@ -124,7 +129,7 @@ def check_divides(recipe: Recipe, workers: Workers) -> None:
 def _load(
     recipe: Recipe, model: str, vocab_size: int, workers: Workers, progress: Progress, revision: str | None = None
 ) -> Data:
-    with workers.first_goes_ahead():
+    def load() -> Data:
         return load_data(
             recipe.data,
             tokenizer=recipe.tokenizer,
@@ -137,6 +142,8 @@ def _load(
             revision=revision,
             progress=progress,
         )
+
+    return workers.first_does(load) or load()  # the others find in the cache what the first one made
 
 
 def facts_of(prepared: Prepared) -> dict[str, Any]:
@@ -240,8 +247,7 @@ def assemble(work: Work, report_init: bool = False, checkpoint: Checkpoint | Non
 def _give_values(model: Any, work: Work, report: bool, checkpoint: Checkpoint | None) -> tuple[PairError, ...]:
     """Those that the run starts with: a run that goes on needs none of them, unless it is to say something of them."""
     recipe, device = work.recipe, work.workers.device
-    counts_moved = recipe.precision == "bf16"
-    if checkpoint is None or report or counts_moved:
+    if checkpoint is None or report or work.counts_moved:
         return start(model, work.plan, work.weights, seed=recipe.seed, init=recipe.init, device=device, report=report)
     give_storage(model, device)
     for parameter in model.parameters():

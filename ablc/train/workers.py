@@ -82,17 +82,6 @@ class Workers:
             dist.all_reduce(value, group=self.group)
         return value
 
-    @contextmanager
-    def first_goes_ahead(self) -> Iterator[None]:
-        """The others enter only when the first has left, and so find in the cache what it made."""
-        if self.size > 1 and not self.is_first:
-            dist.barrier()
-        try:
-            yield
-        finally:
-            if self.size > 1 and self.is_first:
-                dist.barrier()
-
 
 def writers(workers: Workers) -> Workers:
     """The same processes with a group for what they write beside the training: it must not come between."""

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
 
 import ablc
+from ablc.families import families
 from ablc.spec.recipe import Recipe
 from ablc.train import loss
 from ablc.train.loop import Job, accumulate, make_optimizer
@@ -51,6 +53,11 @@ def test_loss_and_gradients_are_pytorchs(head: str, ignored: str, dtype: torch.d
         torch.testing.assert_close(one, other, rtol=1e-4 if dtype == torch.float32 else 2e-2, atol=1e-4)
 
 
+def test_a_loss_beside_large_logits_keeps_its_digits() -> None:
+    same = torch.full((1, 2), 1e4)
+    assert float(head_loss(same, nn.Identity(), torch.tensor([1]))) == pytest.approx(np.log(2), rel=1e-6)
+
+
 def test_a_head_that_needs_its_result_is_noticed() -> None:
     """The logits become their gradient in place: never silently under something that was kept."""
     head = nn.Sequential(nn.Linear(16, 500), nn.Tanh())
@@ -73,7 +80,36 @@ def test_a_piece_at_a_time_is_the_whole(head: str, dtype: torch.dtype, monkeypat
     assert pieces == pytest.approx(whole, rel=1e-6)
     for one, other in zip(found, expected, strict=True):
         assert (one - other).float().norm() <= (1e-5 if dtype == torch.float32 else 2e-2) * other.float().norm()
-    assert max(seen) <= 10_000
+    assert max(seen) <= 10_000 and len(seen) == 16, "once each"
+    with torch.no_grad():
+        assert float(head_loss(hidden, module, targets)) == pytest.approx(whole, rel=1e-6)
+
+
+@pytest.mark.parametrize("frozen", ["head", "what is below"])
+def test_pieces_where_only_a_part_is_trained(frozen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    head, hidden, targets = nn.Linear(16, 500), torch.randn(301, 16), torch.randint(0, 500, (301,))
+    head.requires_grad_(frozen != "head")
+    hidden.requires_grad_(frozen == "head")
+    trained = [hidden] if frozen == "head" else list(head.parameters())
+    expected = torch.autograd.grad(head_loss(hidden, head, targets), trained)
+    monkeypatch.setattr(loss, "MOST_LOGITS", 10_000)
+    torch.testing.assert_close(torch.autograd.grad(head_loss(hidden, head, targets) * 0.5 * 2, trained), expected)
+
+
+def test_pieces_of_bf16_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """autocast keeps the bf16 weights of one piece for the next."""
+    torch.manual_seed(0)
+    head, hidden, targets = nn.Linear(16, 500), torch.randn(301, 16), torch.randint(0, 500, (301,))
+    with torch.autocast("cpu", torch.bfloat16):
+        whole, expected = gradients(head, hidden, targets)
+    monkeypatch.setattr(loss, "MOST_LOGITS", 10_000)
+    with torch.autocast("cpu", torch.bfloat16):
+        pieces, found = gradients(head, hidden, targets)
+    assert pieces == pytest.approx(whole, rel=1e-6)
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == torch.float32
+        torch.testing.assert_close(one, other, rtol=2e-2, atol=2e-2)
 
 
 def test_the_sum_of_a_bf16_loss_is_kept_in_fp32() -> None:
@@ -82,6 +118,17 @@ def test_the_sum_of_a_bf16_loss_is_kept_in_fp32() -> None:
     hidden, targets = torch.randn(4000, 16).to(torch.bfloat16), torch.randint(0, 500, (4000,))
     exact = nn.functional.cross_entropy(head(hidden).double(), targets, reduction="sum")
     assert float(head_loss(hidden, head, targets).detach()) == pytest.approx(float(exact.detach()), rel=1e-5)
+
+
+@pytest.mark.parametrize("family", families())
+def test_the_loss_is_that_of_transformers(family: str) -> None:
+    """A family may do more to its logits than its head does."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, vocab_size=90, **sizes)).eval()
+    ids = torch.randint(0, 90, (3, 20))
+    expected = float(model(input_ids=ids, labels=ids).loss.detach()) * 3 * 19
+    assert float(NextTokenLoss(model)(ids).detach()) == pytest.approx(expected, rel=1e-5)
 
 
 # --- documents -------------------------------------------------------------------------------------------------------

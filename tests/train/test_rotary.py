@@ -27,6 +27,7 @@ FAMILIES: dict[str, tuple[dict[str, Any], int]] = {
     "qwen2": (GROUPED, 2),
     "phi": (SMALL, 2),
     "cohere": (GROUPED, 0),  # neighbours are turned together
+    "olmo2": (GROUPED, 0),  # what is turned keeps its precision
     "gptj": ({"n_embd": 64, "n_layer": 2, "n_head": 4, "rotary_dim": 8, "vocab_size": 90}, 0),  # another signature
 }
 

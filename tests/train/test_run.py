@@ -333,6 +333,7 @@ def test_to_go_on_a_base_is_needed_only_where_it_is_compared_with(
     Path("low.abl").write_text(f'model = "./models/base"\nmlp.up = lora(16)\n{keys}train.precision = {precision}\n')
     assert run("low.abl") == 0
     before, weights = metrics(), Path("out/model.safetensors").read_bytes()
+    environment = Path("out/environment.json").read_bytes()
     for file in [*Path("out/checkpoints/step-00000004").iterdir(), Path("out/model.safetensors")]:
         file.unlink()
     Path("out/run.json").write_text(json.dumps({**facts(), "status": "running"}))
@@ -340,6 +341,7 @@ def test_to_go_on_a_base_is_needed_only_where_it_is_compared_with(
     assert run(resume=Path("out")) == (2 if needs_it else 0)
     if needs_it:
         assert "has no model.safetensors" in capsys.readouterr().err
+        assert Path("out/environment.json").read_bytes() == environment, "nothing went on there"
         (base / "taken-away").rename(base / "model.safetensors")
         assert run(resume=Path("out")) == 0
     assert [untimed(entry) for entry in metrics()] == [untimed(entry) for entry in before]

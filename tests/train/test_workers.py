@@ -62,8 +62,10 @@ def train(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Train:
         code: int | tuple[int, ...] = 0,
         spec: str = SPEC,
         last_file: int = 0,
+        settings: dict[str, Any] | None = None,
     ) -> Path:
-        """The last of the processes can write no file beyond `last_file` bytes; `code` is that of each, or of all."""
+        """The last of the processes can write no file beyond `last_file` bytes; `code` is that of each, or of all.
+        `settings` are values for constants of modules."""
         folder = folder or tmp_path_factory.mktemp("run")
         begun = (folder / "out").exists()
         arguments = ["run", "--resume", "out"] if begun else ["run", "small.abl", "--recipe", "local", "--out", "out"]
@@ -75,7 +77,7 @@ def train(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Train:
         environments = [{**place, **one} if count > 1 else {"ABLC_CACHE": str(cache)} for one in own]
         limits = [0] * (count - 1) + [last_file]
         started = [
-            start([*arguments, *flags], folder, environment, limit)
+            start([*arguments, *flags], folder, environment, limit, settings)
             for environment, limit in zip(environments, limits, strict=True)
         ]
         codes = code if isinstance(code, tuple) else (code,) * count
@@ -133,6 +135,16 @@ def test_two_are_as_one_in_every_way_of_training(setting: str, train: Train) -> 
     one = losses(train(1, *flags))
     for parallel in ("ddp", "fsdp"):
         assert losses(train(2, *flags, "--set", f"train.parallel={parallel}")) == pytest.approx(one, abs=2e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", [SPEC, TIED], ids=["a low-rank head", "a tied head"])
+def test_two_are_as_one_where_the_loss_is_taken_in_pieces(spec: str, train: Train) -> None:
+    one = losses(train(1, "--steps", "6", spec=spec))
+    pieces = {"ablc.train.loss:MOST_LOGITS": 30_000}
+    for parallel in ("ddp", "fsdp"):
+        two = train(2, "--steps", "6", "--set", f"train.parallel={parallel}", spec=spec, settings=pieces)
+        assert losses(two) == pytest.approx(one, abs=2e-5)
 
 
 @pytest.mark.slow
@@ -261,10 +273,16 @@ def test_one_that_is_interrupted_waits_for_the_first(
 
 
 @pytest.mark.slow
-def test_what_cant_be_divided(train: Train) -> None:
-    out = train(3, "--steps", "6", code=2)
-    said = (out.parent / "output.txt").read_text()
-    assert said.count("the 8 blocks of a step can't be divided among 3 processes") == 1
+@pytest.mark.parametrize(
+    ("count", "setting", "sentence"),
+    [
+        (3, "train.eval_blocks=5", "the 8 blocks of a step can't be divided among 3 processes"),
+        (2, "train.data=./nowhere", "there is no folder or file"),
+    ],
+)
+def test_what_the_first_refuses_all_do(count: int, setting: str, sentence: str, train: Train) -> None:
+    out = train(count, "--steps", "6", "--set", setting, code=2)
+    assert (out.parent / "output.txt").read_text().count(sentence) == 1
     assert not out.exists()
 
 
