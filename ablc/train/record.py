@@ -72,6 +72,8 @@ class Record:
         """The record of a run that is to go on, perhaps elsewhere. Nothing of it is changed yet. Raises RecordError."""
         record = cls(folder, read_facts(folder))
         record._environment = environment
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise RecordError(f"{folder} can't be written: permission denied")
         try:
             record._take()
         except OSError as error:
