@@ -191,8 +191,8 @@ def _train(work: Work, folder: Path, options: RunOptions, new: Prepared | None) 
         trainee = assemble(work, options.report_init, checkpoint)
         if options.report_init:
             show_pair_errors(trainee.errors)
-        taken = checkpoint.step if checkpoint is not None else 0
-        say(f"about {duration(estimate_seconds(trainee.job, taken))} on this machine\n")
+        seconds = estimate_seconds(trainee.job, checkpoint.step if checkpoint is not None else 0)
+        say(f"about {duration(seconds)} on this machine\n")
         if new is not None:
             record = begin(new, folder)
         with watch(work.steps) as view, _stopping(view.tell) as stop:
@@ -202,8 +202,7 @@ def _train(work: Work, folder: Path, options: RunOptions, new: Prepared | None) 
         say(f"interrupted; go on with: ablc run --resume {folder}" if there else "interrupted before the first step")
         return INTERRUPTED
     except (MemoryError, OSError, RuntimeError) as error:
-        fault = _failure(error, folder)
-        print_fault(fault)
+        print_fault(fault := _failure(error, folder))
         if not work.workers.is_first:  # what only this process knows must not be lost
             print(f"process {work.workers.rank}: {fault.message}", file=sys.__stderr__)
         return FINDINGS

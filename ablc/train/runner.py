@@ -83,16 +83,11 @@ def execute(
 
     The record is closed with its status whatever happens. What was raised goes on to the caller, except that a
     divergence ends the run as `diverged`. Where `stop` says so, the run ends as `interrupted` after the step it is in,
-    with a checkpoint of it. Raises RecordError where the checkpoint holds another model.
+    with a checkpoint of it. Raises RecordError where the checkpoint holds another model; the record is as it was then.
     """
     run = _Run(work, trainee, record, folder, tracker, view)
+    run.start(checkpoint)
     status: Status = "failed"
-    try:
-        run.start(checkpoint)
-    except RecordError:
-        if record is not None:
-            record.release()
-        raise
     try:
         run.train(stop)
         run.finish()
