@@ -96,19 +96,21 @@ def train(job: Job, after: int = 0) -> Iterator[Step]:
         for group in job.optimizer.param_groups:
             group["lr"] = rate
         blocks = job.data.batch(number - 1, seed=job.recipe.seed, batch_size=blocks_of(job.recipe))
-        loss = accumulate(job, blocks)
-        norm = clip(job.optimizer, job.recipe.clip or math.inf)
-        if not math.isfinite(loss) or not math.isfinite(norm):
-            raise Diverged(number, "loss" if not math.isfinite(loss) else "gradient")
+        total = accumulate(job, blocks)
+        size = clip(job.optimizer, job.recipe.clip or math.inf)
         job.optimizer.step()
         job.optimizer.zero_grad(set_to_none=True)
+        # Only now is a number asked for: a GPU waits once a step, and the time is that of all it did.
+        loss, norm = torch.stack([total, size.to(total)]).tolist()
         speed = blocks.size / (time.perf_counter() - started)
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            raise Diverged(number, "loss" if not math.isfinite(loss) else "gradient")
         is_due = number % job.eval_every == 0 or number == job.steps
         metrics = {"loss": loss, "lr": rate, "tokens_per_second": speed}
         yield Step(number, metrics, _finite(evaluate(job, number)) if is_due else None)
 
 
-def accumulate(job: Job, blocks: np.ndarray[Any, Any]) -> float:
+def accumulate(job: Job, blocks: np.ndarray[Any, Any]) -> torch.Tensor:
     """Gradients of the mean loss over all predicted tokens of a step, however it is cut into micro-batches and over
     processes; returns that loss. `blocks` are those of all processes."""
     workers, share = job.workers, len(blocks) // job.workers.size
@@ -124,7 +126,7 @@ def accumulate(job: Job, blocks: np.ndarray[Any, Any]) -> float:
                 loss = job.loss(micro) * (workers.size / predicted)
             loss.backward()
         total += loss.detach() / workers.size
-    return float(workers.total(total))
+    return workers.total(total)
 
 
 @torch.no_grad()
@@ -135,7 +137,7 @@ def evaluate(job: Job, step: int) -> Evaluation:
     tokens = torch.from_numpy(job.data.validation.astype(np.int64))
     share = -(-len(tokens) // workers.size)
     own = tokens[workers.rank * share : (workers.rank + 1) * share]
-    total = torch.zeros((), dtype=torch.float64, device="cpu" if workers.size == 1 else workers.device)
+    total = torch.zeros((), dtype=torch.float64)
     job.loss.eval()
     for start in range(0, share, job.recipe.batch_size):
         micro = own[start : start + job.recipe.batch_size]
@@ -147,11 +149,11 @@ def evaluate(job: Job, step: int) -> Evaluation:
     return Evaluation(step, float(workers.total(total)) / _predicted(job, tokens))
 
 
-def clip(optimizer: torch.optim.Optimizer, most: float) -> float:
+def clip(optimizer: torch.optim.Optimizer, most: float) -> torch.Tensor:
     """Scale all gradients so that their common norm is at most `most`; returns what it was."""
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     norm = nn.utils.clip_grad_norm_(trained, most)
-    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:

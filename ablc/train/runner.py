@@ -152,8 +152,7 @@ class _Run:
             self._log(step)
             is_unsaid = workers.is_first and self.work.recipe.save_every is None
             late = is_unsaid and time.monotonic() - saved > LONGEST_UNSAVED
-            wishes = workers.total(torch.tensor([float(stop()), float(late)], device=workers.device))
-            asked, is_late = wishes[0] > 0, wishes[1] > 0
+            asked, is_late = workers.total(torch.tensor([stop(), late], dtype=torch.int64)).tolist()
             is_due = step.number % self.work.save_every == 0
             if step.number > 0 and (asked or is_late or is_due or step.number == steps):
                 self._save(step.number)  # before the first step there is nothing that the seed doesn't say
@@ -213,6 +212,7 @@ class _Run:
     def _save(self, number: int) -> None:
         if self.record is None and not self.is_sharded:
             return
+        self.checkpoints.wait()  # two at once would be more than there may be room for
         weights, state = state_of(self.trainee.model, self.trainee.job.optimizer, self.writers)
         evaluations = [{"step": one.step, "eval_loss": one.eval_loss} for one in self.seen]
         facts = {"fingerprint": self.work.plan.fingerprint, "evaluations": evaluations}

@@ -62,7 +62,7 @@ def test_a_step_is_the_same_however_it_is_cut_in_micro_batches() -> None:
     found = []
     for micro in (12, 4, 5):
         model = model_of()
-        loss = accumulate(job(model, recipe(batch_size=micro)), blocks)
+        loss = float(accumulate(job(model, recipe(batch_size=micro)), blocks))
         found.append((loss, {name: p.grad for name, p in model.named_parameters()}))
     (loss, gradients), *others = found
     for other, others_gradients in others:
@@ -74,7 +74,7 @@ def test_the_loss_is_that_of_transformers() -> None:
     model, blocks = model_of(), Toy().batch(0, seed=0, batch_size=4)
     ids = torch.from_numpy(blocks)
     expected = float(model(ids, labels=ids).loss.detach())
-    assert accumulate(job(model, recipe()), blocks) == pytest.approx(expected, rel=1e-6)
+    assert float(accumulate(job(model, recipe()), blocks)) == pytest.approx(expected, rel=1e-6)
     validation = torch.from_numpy(Toy().validation)
     expected = float(model(validation, labels=validation).loss.detach())
     assert evaluate(job(model, recipe(batch_size=4)), 0).eval_loss == pytest.approx(expected, rel=1e-6)
@@ -111,7 +111,7 @@ def test_gradients_are_scaled_to_the_norm_that_is_allowed(most: float) -> None:
     trained = [p for p in work.loss.parameters() if p.grad is not None]
     before = [p.grad.clone() for p in trained if p.grad is not None]
     norm = math.sqrt(sum(float(gradient.double().pow(2).sum()) for gradient in before))
-    assert clip(work.optimizer, most) == pytest.approx(norm, rel=1e-5)
+    assert float(clip(work.optimizer, most)) == pytest.approx(norm, rel=1e-5)
     scale = min(1.0, most / norm)
     for parameter, gradient in zip(trained, before, strict=True):
         assert parameter.grad is not None and torch.allclose(parameter.grad, gradient * scale, rtol=1e-4)

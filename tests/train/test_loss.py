@@ -187,6 +187,6 @@ def test_a_mean_counts_what_is_predicted() -> None:
             Workers(torch.device("cpu")),
             0,
         )
-        found.append(accumulate(job, blocks))
+        found.append(float(accumulate(job, blocks)))
     summed = float(NextTokenLoss(model, 0)(torch.from_numpy(blocks)).detach())
     assert found == pytest.approx([summed / (0 + 4 + 7)] * 2, rel=1e-6)
