@@ -234,6 +234,7 @@ def assemble(work: Work, report_init: bool = False, checkpoint: Checkpoint | Non
     if recipe.compile:
         # Each kind of layer is compiled for training, evaluation and a smaller last batch; the default allows 8 in all.
         torch._dynamo.config.recompile_limit = 8 * work.plan.blueprint.config["num_hidden_layers"]
+        torch._dynamo.config.optimize_ddp = False  # it cuts what is compiled where DDP exchanges; a layer is cut enough
         for layer in layers_of(model):  # one at a time: layers that are alike share what is compiled
             layer.compile(dynamic=False)
     else:
@@ -257,22 +258,23 @@ def _give_values(model: Any, work: Work, report: bool, checkpoint: Checkpoint | 
 
 def estimate_seconds(job: Job, after: int = 0) -> float:
     """How long the steps that come `after` one will take on this machine, from one timed step and one timed evaluation
-    batch. Changes nothing."""
+    batch, each the second of its kind. Changes nothing."""
     recipe, data = job.recipe, job.data
     blocks = data.batch(0, seed=recipe.seed, batch_size=blocks_of(recipe))
     devices = [job.workers.device] if job.workers.device.type == "cuda" else []
-    some = replace(job, data=_Some(data.validation[: recipe.batch_size * job.workers.size]))
+    at_once = recipe.batch_size * job.workers.size
+    few = replace(job, data=_Some(data.validation[:at_once]))
     with torch.random.fork_rng(devices=devices):
-        accumulate(job, blocks[: recipe.batch_size * job.workers.size])  # the first one allocates
-        started = time.perf_counter()
-        accumulate(job, blocks)
-        step = time.perf_counter() - started
-        started = time.perf_counter()
-        evaluate(some, 0)
-        one = time.perf_counter() - started
+        for part in (blocks[:at_once], blocks):  # the first time allocates, and perhaps compiles
+            started = time.perf_counter()
+            float(accumulate(job, part))
+            step = time.perf_counter() - started
+            started = time.perf_counter()
+            evaluate(few, 0)
+            one = time.perf_counter() - started
     job.optimizer.zero_grad(set_to_none=True)
     evaluations = 2 + (job.steps - after - 1) // job.eval_every
-    batches = -(-len(data.validation) // (recipe.batch_size * job.workers.size))
+    batches = -(-len(data.validation) // at_once)
     return (job.steps - after) * step * 1.1 + evaluations * batches * one
 
 

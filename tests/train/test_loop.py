@@ -204,3 +204,25 @@ def test_precisions(precision: str, weights: torch.dtype) -> None:
     assert {p.dtype for p in model.parameters()} == {weights}
     assert seen == {torch.float32 if precision == "fp32" else torch.bfloat16}
     assert entries[-1]["eval_loss"] < entries[0]["eval_loss"]
+
+
+def test_the_estimate_takes_no_first_time_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ablc.train import work
+
+    now = 0.0
+    first = {"accumulate": 100.0, "evaluate": 100.0}  # what compiling takes
+
+    def taking(name: str, seconds: float) -> Any:
+        def call(*given: Any) -> float:
+            nonlocal now
+            now += first.pop(name, seconds)
+            return 0.0
+
+        return call
+
+    monkeypatch.setattr(work, "accumulate", taking("accumulate", 2.0))
+    monkeypatch.setattr(work, "evaluate", taking("evaluate", 1.0))
+    monkeypatch.setattr(work.time, "perf_counter", lambda: now)
+    seconds = work.estimate_seconds(job(model_of(), recipe(batch_size=4), steps=10))
+    # Ten steps with a tenth for what is beside them, and an evaluation of two batches at 0, 2, 4, 6, 8, 10.
+    assert seconds == pytest.approx(10 * 2.0 * 1.1 + 6 * 2 * 1.0)
