@@ -16,7 +16,8 @@ INTERRUPTED = 130
 
 def launch(arguments: list[str], processes: int) -> int:
     """Run `ablc ARGUMENTS` in so many processes; the exit code is that of the first that failed, else 0."""
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(processes)}
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    place |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // processes))
     started = []
     for rank in range(processes):

@@ -121,11 +121,18 @@ def _run(spec: Spec | None, resume: Path | None, options: RunOptions) -> int:
     from ablc.train.workers import workers
 
     check_installed(options.mirrors)
-    with workers() as team:
-        if spec is not None:
-            return _begin(spec, _variants(spec), options, team)
-        assert resume is not None
-        return _go_on(resume, options, team)
+    try:
+        with workers() as team:
+            if spec is not None:
+                return _begin(spec, _variants(spec), options, team)
+            assert resume is not None
+            return _go_on(resume, options, team)
+    except _Failed:
+        return FINDINGS
+
+
+class _Failed(Exception):
+    """This process failed, and said so. Others may be waiting for it, which it mustn't wait for in turn."""
 
 
 def _begin(spec: Spec, family: list[Spec], options: RunOptions, team: Workers) -> int:
@@ -205,7 +212,7 @@ def _train(work: Work, folder: Path, options: RunOptions, new: Prepared | None) 
         print_fault(fault := _failure(error, folder))
         if not work.workers.is_first:  # what only this process knows must not be lost
             print(f"process {work.workers.rank}: {fault.message}", file=sys.__stderr__)
-        return FINDINGS
+        raise _Failed from error
     finally:
         if record is not None:
             record.release()

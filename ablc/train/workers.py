@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 # The others wait while the first one tokenises, which can take hours; whoever started them notices if one has died.
 PATIENCE = timedelta(hours=12)
+# In the middle of a step nobody is that late. NCCL doesn't notice that another process has died.
+STUCK = timedelta(hours=1)
 
 
 class WorkersError(UserError):
@@ -35,7 +37,8 @@ class WorkersError(UserError):
 class Workers:
     """`size` processes, of which this is number `rank`; each has its `device`. The first one writes the record.
 
-    `group` is the process group they talk in; None is torch's default one.
+    `group` is the process group in which they exchange what is in main memory, None torch's default one; what is on
+    their devices goes through the default one.
     """
 
     device: torch.device
@@ -52,7 +55,7 @@ class Workers:
         if self.size == 1:
             return made
         box = [made]
-        dist.broadcast_object_list(box, src=0, device=self.device, group=self.group)
+        dist.broadcast_object_list(box, src=0, device=torch.device("cpu"), group=self.group)
         return box[0]
 
     def gather(self, made: T) -> list[T]:
@@ -79,7 +82,7 @@ class Workers:
     def total(self, value: torch.Tensor) -> torch.Tensor:
         """The sum of a tensor over all processes, which is put into it."""
         if self.size > 1:
-            dist.all_reduce(value, group=self.group)
+            dist.all_reduce(value, group=self.group if value.device.type == "cpu" else None)
         return value
 
 
@@ -97,24 +100,28 @@ def workers() -> Iterator[Workers]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Workers(pick_device())
         return
+    on_gpus = torch.cuda.is_available()
     local = int(os.environ.get("LOCAL_RANK", "0"))
-    if torch.cuda.is_available():
-        if local >= torch.cuda.device_count():
-            message = f"{local + 1} processes on a machine with {torch.cuda.device_count()} GPUs"
-            raise WorkersError(message, "start one process for each GPU")
-        torch.cuda.set_device(local)
-    device = pick_device()
+    here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", local + 1)), torch.cuda.device_count()
+    if on_gpus and here > gpus:
+        message = f"{here} processes on a machine with {gpus} {'GPU' if gpus == 1 else 'GPUs'}"
+        raise WorkersError(message, "start one process for each GPU")
+    device = torch.device("cuda", local) if on_gpus else pick_device()
     try:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+        if on_gpus:
+            torch.cuda.set_device(device)
+            dist.init_process_group("nccl", device_id=device, timeout=STUCK)
+        else:
+            dist.init_process_group("gloo", timeout=PATIENCE)
+        group = dist.new_group(backend="gloo", timeout=PATIENCE) if on_gpus else None
     except (ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise WorkersError(
             f"the processes can't find each other: {reason}", "start them with --nproc or torchrun"
         ) from error
-    try:
-        yield Workers(device, dist.get_rank(), dist.get_world_size())
-    finally:
-        dist.destroy_process_group()
+    yield Workers(device, dist.get_rank(), dist.get_world_size(), group)
+    # Not where something was raised: the others may be waiting for this process, and NCCL would wait for them.
+    dist.destroy_process_group()
 
 
 def shard(loss: nn.Module, model: Any) -> None:
@@ -131,7 +138,8 @@ def spread(loss: nn.Module, workers: Workers) -> nn.Module:
     """The loss as all processes compute it together; gradients are means over the processes."""
     if workers.size == 1 or isinstance(loss, FSDPModule):
         return loss
-    return DistributedDataParallel(loss, broadcast_buffers=False)  # they are the same everywhere, and stay so
+    # Buffers are the same everywhere, and stay so.
+    return DistributedDataParallel(loss, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
 def layers_of(model: Any) -> nn.ModuleList:

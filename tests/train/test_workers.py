@@ -20,6 +20,7 @@ from forked import finish, start
 from safetensors.torch import load_file
 
 from ablc.cli import launch
+from ablc.train.workers import WorkersError, workers
 
 # A norm that nobody reads, a frozen part, a low-rank head, and one validation block too many to be shared out evenly.
 SPEC = """\
@@ -109,6 +110,16 @@ def facts(out: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def alone(train: Train) -> Path:
     return train(1, "--steps", "6")
+
+
+@pytest.mark.parametrize("rank", ["0", "3"])
+def test_more_processes_than_gpus_are_refused_by_each_of_them(rank: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for name, value in {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4", "RANK": rank, "LOCAL_RANK": rank}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(WorkersError, match="4 processes on a machine with 2 GPUs"), workers():
+        raise AssertionError("it began")
 
 
 @pytest.mark.slow
