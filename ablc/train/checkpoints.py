@@ -171,7 +171,7 @@ def write(
         for file in files:
             _sync(file)
         return {file.name: _hash(file) for file in files}
-    writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
+    writer = _shares_writer(folder)
     save({**weights, **optimizer}, storage_writer=writer, process_group=writers.group)
     taken()
     own = sorted(folder.glob("*.safetensors"))[writers.rank :: writers.size]
@@ -181,6 +181,13 @@ def write(
             raise part
         hashes |= part
     return hashes
+
+
+def _shares_writer(folder: Path, *, enable_consolidation: bool = False) -> HuggingFaceStorageWriter:
+    writer = HuggingFaceStorageWriter(str(folder), save_distributed=True, enable_consolidation=enable_consolidation)
+    # The shares are in main memory. Where there is a GPU it would wait, every 10 MB, for all that trains there.
+    writer.per_thread_copy_ahead = 0
+    return writer
 
 
 def _hashes(files: list[Path]) -> dict[str, str] | OSError:
@@ -215,7 +222,7 @@ def save_weights(weights: Tensors, folder: Path, writers: Workers = ALONE) -> No
             partial.replace(folder / WEIGHTS)
         else:
             writers.first_does(lambda: _renew(partial))
-            writer = HuggingFaceStorageWriter(str(partial), save_distributed=True, enable_consolidation=True)
+            writer = _shares_writer(partial, enable_consolidation=True)
             save({**weights}, storage_writer=writer, process_group=writers.group)
             writers.first_does(lambda: _take(partial, folder / WEIGHTS))
     except (OSError, SafetensorError, CheckpointException) as error:
