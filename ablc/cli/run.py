@@ -259,10 +259,22 @@ def _choose_recipe(device: str) -> tuple[str, str]:
     return "wikitext2", f"an accelerator is here and its data can be had ({how})"
 
 
+# As PyTorch says it for a GPU, for main memory, and where a library of the GPU's had no room.
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "_ALLOC_FAILED")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 def _failure(error: BaseException, folder: Path) -> Fault:
     where = f"; the record in {folder} ends here" if (folder / "run.json").exists() else ""
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+    text = _first_line(error)
+    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        cause = _first_line(getattr(error, "inner_exception", error))
+        help = "leave train.compile out; it needs a C++ compiler and, on a GPU, Triton"
+        return Fault("run-failed", f"the model can't be compiled here: {cause}{where}", help=help)
+    if isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY):
         help = "lower train.batch_size (with train.accumulation higher), or choose a smaller --scale"
         return Fault("out-of-memory", f"out of memory{where}", help=help)
     if not where:

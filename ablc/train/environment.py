@@ -59,10 +59,15 @@ def describe_device(device: torch.device) -> str:
 # Dense bf16 FLOP/s that the makers state, by the name that a device gives itself.
 _PEAKS = {
     r"NVIDIA H200": 989e12,
+    r"NVIDIA GH200 480GB": 989e12,
     r"NVIDIA H100 80GB HBM3": 989e12,
+    r"NVIDIA H100 NVL": 835e12,
     r"NVIDIA H100 PCIe": 756e12,
     r"NVIDIA A100-(SXM4|PCIE)-\d+GB": 312e12,
+    r"NVIDIA A100 80GB PCIe": 312e12,
+    r"NVIDIA A10": 125e12,
     r"NVIDIA L40S": 362e12,
+    r"NVIDIA L4": 121e12,
     r"NVIDIA GeForce RTX 4090": 165e12,
 }
 

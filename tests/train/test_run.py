@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from forked import finish, start
 from safetensors.torch import load_file
 
 import ablc
@@ -168,7 +169,13 @@ def test_the_share_of_what_the_device_could_do(run: Run, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(
     ("name", "peak"),
-    [("NVIDIA H200", 989e12), ("NVIDIA A100-SXM4-80GB", 312e12), ("NVIDIA H100 NVL", None), ("CPU, 2 threads", None)],
+    [
+        ("NVIDIA H200", 989e12),
+        ("NVIDIA A100-SXM4-80GB", 312e12),
+        ("NVIDIA H100 NVL", 835e12),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
+        ("CPU, 2 threads", None),
+    ],
 )
 def test_peaks_are_of_the_very_device(name: str, peak: float | None) -> None:
     assert peak_flops(name) == peak
@@ -270,6 +277,17 @@ def test_a_data_folder_counts_from_the_spec_and_a_run_goes_on_from_anywhere(
     monkeypatch.chdir(tmp_path.parent)
     assert run(resume=tmp_path / "second") == 0
     assert facts(tmp_path / "second")["status"] == "finished"
+
+
+def test_without_a_compiler_that_is_said(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "small.abl").write_text(SPEC)
+    command = ["run", "small.abl", "--recipe", "local", "--steps", "2", "--set", "train.compile=true"]
+    places = {"ABLC_CACHE": str(cache), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor")}
+    process = start(command, tmp_path, {**places, "PATH": str(tmp_path)})
+    code, said = finish(process, tmp_path)
+    assert code == 1 and "Traceback" not in said
+    assert "the model can't be compiled here: No working C++ compiler found" in said
+    assert "leave train.compile out" in said
 
 
 @pytest.mark.slow
@@ -428,11 +446,19 @@ def test_a_claimed_folder_is_left_where_nothing_came_of_it(run: Run, monkeypatch
     assert not list(Path("runs").glob("*/*"))
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes",
+        "CUDA out of memory. Tried to allocate 2.00 GiB.",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    ],
+)
 def test_a_failure_leaves_its_record(
-    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    said: str, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(*args: Any, **kwargs: Any) -> None:
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        raise RuntimeError(said)
 
     monkeypatch.setattr("ablc.train.runner.train", broken)
     assert run() == 1
