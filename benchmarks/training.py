@@ -1,7 +1,7 @@
 """How fast training is, beside what a user would write instead.
 
     python benchmarks/training.py [--steps 40] [--rounds 3] [--factor 8]
-    python benchmarks/training.py --full --ways script,ablc,compiled     # on a GPU
+    python benchmarks/training.py --full      # on a GPU
 
 For specs 01, 06, 10 and 23 at a fraction of the width: `ablc run` beside a plain `transformers.Trainer` script on a
 model patched by hand, with the same data, batch, precision and steps. Each is a process of its own; they take turns in
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import resource
 import statistics
@@ -137,6 +138,8 @@ def script(spec: str, size: Size, steps: int) -> dict[str, Any]:
 
 def ablc(spec: str, size: Size, steps: int, **changes: Any) -> dict[str, Any]:
     """Train as `ablc run` does; the times at which steps ended, and those spent in forward, backward and step."""
+    import torch
+
     import ablc as package
     from ablc.blueprint.measures import flops_per_token
     from ablc.recipes import load_recipe, make_recipe
@@ -156,13 +159,19 @@ def ablc(spec: str, size: Size, steps: int, **changes: Any) -> dict[str, Any]:
         def tell(self, message: str) -> None:
             print(message, file=sys.stderr)
 
+    def now() -> float:
+        """Once the GPU has done what it was told, where there is one."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
     def timed(function: Any) -> Any:
         def call(*arguments: Any, **options: Any) -> Any:
-            started = time.perf_counter()
+            started = now()
             try:
                 return function(*arguments, **options)
             finally:
-                inside.append(time.perf_counter() - started)
+                inside.append(now() - started)
 
         return call
 
@@ -204,20 +213,26 @@ def measured(way: str, spec: str, options: argparse.Namespace) -> dict[str, Any]
     command = [sys.executable, __file__, "--way", way, "--spec", spec]
     command += ["--steps", str(options.steps), "--factor", str(options.factor), "--batch", str(options.batch)]
     command += ["--full"] * options.full
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    # Of several GPUs one is measured: a Trainer would take all of them.
+    one_gpu = {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]}
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **one_gpu})
+    if done.returncode:
+        raise SystemExit(f"{way} of {spec} failed:\n{done.stderr}")
     said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     ends = said["ends"]
-    # The first step allocates, and after the last one there is an evaluation.
-    said["seconds"] = (ends[-2] - ends[0]) / (len(ends) - 2)
+    # The first steps allocate, and after the last one there is an evaluation.
+    said["seconds"] = (ends[-2] - ends[WARM]) / (len(ends) - 2 - WARM)
     return said
 
 
+WARM = 2  # steps after the first that aren't timed either
 WAYS = ("script", "ablc", "saving", "compiled", "2 processes")
+FULL_WAYS = ("script", "ablc", "compiled")
 
 
 def overhead(said: dict[str, Any]) -> float:
     """The share of the time between steps that was spent neither in forward, backward, clipping nor the step."""
-    return float(1 - sum(said["inside"][3:-3]) / (said["ends"][-2] - said["ends"][0]))
+    return float(1 - sum(said["inside"][3 * (WARM + 1) : -3]) / (said["ends"][-2] - said["ends"][WARM]))
 
 
 def compare(options: argparse.Namespace, size: Size) -> None:
@@ -250,7 +265,7 @@ def compare(options: argparse.Namespace, size: Size) -> None:
         "ratios of tokens/s to those of the script: as it is, `saving` a checkpoint every fifth step, `compiled` with"
     )
     print("train.compile, and in two processes of one thread each")
-    for spec in specs if rounds[0]["ablc", specs[0]]["peak"] else []:
+    for spec in specs if size.full and rounds[0]["ablc", specs[0]]["peak"] else []:
         shares = {way: mfu(rounds[0]["ablc", spec], size.tokens / median(way, spec, "seconds")) for way in ways}
         print(f"\nMFU of {spec}:", ", ".join(f"{way} {share:.1%}" for way, share in shares.items()), end="")
     if "01" not in specs:
@@ -289,10 +304,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8, help="sequences a step")
     parser.add_argument("--full", action="store_true", help="the real size and vocabulary, 1,024 tokens, bf16 products")
     parser.add_argument("--specs", default=",".join(SPECS))
-    parser.add_argument("--ways", default=",".join(WAYS), help="script and ablc, then any of the others")
+    parser.add_argument("--ways", help=f"script and ablc, then any of the others: {', '.join(WAYS)}")
     parser.add_argument("--way")
     parser.add_argument("--spec", default="01")
     options = parser.parse_args()
+    options.ways = options.ways or ",".join(way for way in WAYS if not options.full or way in FULL_WAYS)
     size = Size(1 if options.full else options.factor, options.full, options.batch)
     if options.way is None:
         compare(options, size)
