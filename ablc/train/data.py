@@ -14,16 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ablc.cache import cache_dir, write_atomically
+from ablc.train import hub_texts
 from ablc.train.baselines import Baselines, Tokens, baselines
 from ablc.train.corpus import DataError, builtin_corpus
-from ablc.train.texts import PARTS, Part, Texts, builtin_texts, dataset_texts, reachable
+from ablc.train.local_texts import local_texts
+from ablc.train.texts import PARTS, Part, Texts, builtin_texts, is_local
 from ablc.train.tokenizer import Encoder, find_encoder
 from ablc.train.tokens import Progress, Streams, quiet, tokenise
 
 __all__ = ["Baselines", "Data", "DataError", "Progress", "load_data", "quiet", "reachable"]
 
 # Part of every key: raise it where the same texts and tokenizer would give other files.
-LAYOUT = 2
+LAYOUT = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,17 +116,18 @@ def load_data(
     _check(block_size, eval_blocks)
     corpus = builtin_corpus() if recipe_data == "stdlib" or tokenizer == "builtin" else None
     encoder = find_encoder(tokenizer, base_model=base_model, vocab_size=vocab_size, corpus=corpus)
-    texts = (
-        builtin_texts(corpus)
-        if corpus and recipe_data == "stdlib"
-        else dataset_texts(recipe_data, streaming, documents, revision)
-    )
+    if corpus and recipe_data == "stdlib":
+        texts = builtin_texts(corpus)
+    elif is_local(recipe_data):
+        texts = local_texts(recipe_data, documents)
+    else:
+        texts = hub_texts.hub_texts(recipe_data, streaming, revision)
     if documents:
         texts = _as_documents(texts, encoder, tokenizer)
     folder = cache_dir() / "data" / _key(texts, encoder)
     streams = tokenise(folder, texts, encoder, progress)
-    train = _blocks(streams, "train", block_size)
-    validation = _spread(_blocks(streams, "validation", block_size), eval_blocks)
+    train = _blocks(streams, "train", block_size, recipe_data)
+    validation = _spread(_blocks(streams, "validation", block_size, recipe_data), eval_blocks)
     separator = encoder.separator if documents else None
     kept = folder / f"baselines-{block_size}-{eval_blocks}-{vocab_size}{'-documents' if documents else ''}.json"
     counted = _baselines(kept, train, validation, vocab_size, separator)
@@ -133,6 +136,16 @@ def load_data(
     manifest["packing"] = "documents" if documents else "blocks"
     held_out = streams["validation"]
     return Data(train, validation, vocab_size, manifest, held_out.bytes / len(held_out.tokens), counted, separator)
+
+
+def reachable(recipe_data: str) -> tuple[bool, str]:
+    """Whether the texts can be had now, and why, within about three seconds; nothing is downloaded."""
+    if recipe_data == "stdlib":
+        return True, "the standard library of this Python is there"
+    if is_local(recipe_data):
+        found = Path(recipe_data).expanduser().exists()
+        return found, f"{recipe_data} {'is there' if found else 'is not there'}"
+    return hub_texts.can_be_had(recipe_data)
 
 
 def _as_documents(texts: Texts, encoder: Encoder, tokenizer: str) -> Texts:
@@ -156,11 +169,13 @@ def _key(texts: Texts, encoder: Encoder) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
-def _blocks(streams: Streams, part: Part, block_size: int) -> Tokens:
+def _blocks(streams: Streams, part: Part, block_size: int, name: str) -> Tokens:
     tokens = streams[part].tokens
     count = len(tokens) // block_size
+    if not len(tokens):
+        raise DataError(f"the {part} part of {name} is empty", "put text into it")
     if not count:
-        message = f"the {part} part has {len(tokens):,} tokens, less than a block of {block_size:,}"
+        message = f"the {part} part of {name} has {len(tokens):,} tokens, less than a block of {block_size:,}"
         raise DataError(message, "take a smaller `train.block_size` or more text")
     return tokens[: count * block_size].reshape(count, block_size)
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-# Logits beyond this many numbers (256 MiB in fp32) are never held at once; on a GPU four times as many, for there a pass
-# over the head's gradient, which each piece costs, is dear beside its products. Below it one product is fastest.
+# Logits beyond this many numbers (256 MiB in fp32) are never held at once; on a GPU four times as many, for there a
+# pass over the head's gradient, which each piece costs, is dear beside its products. Below it one product is fastest.
 MOST_LOGITS = 2**26
 
 

@@ -67,7 +67,7 @@ def find_encoder(tokenizer: str, *, base_model: str, vocab_size: int, corpus: Co
         found = hub_tokenizer(base_model)
         encoder = _as_encoder(_backend(found, base_model), found.eos_token)
     else:
-        encoder = _as_encoder(_from_file(Path(tokenizer)), None)
+        encoder = _as_encoder(_from_file(Path(tokenizer).expanduser()), None)
     if encoder.size > vocab_size:
         message = f"the tokenizer `{tokenizer}` has {encoder.size:,} tokens, the model's vocabulary {vocab_size:,}"
         raise DataError(message, 'take `train.tokenizer = "builtin"`, or a model whose vocabulary is at least as large')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import os
@@ -19,7 +20,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from ablc.bases import hub
-from ablc.train import texts
+from ablc.train import hub_texts, local_texts, texts
 from ablc.train.baselines import baselines
 from ablc.train.corpus import Corpus, builtin_corpus
 from ablc.train.data import Data, DataError, load_data, reachable
@@ -241,7 +242,7 @@ def test_a_file_that_cant_be_read_is_told(folder: Path, tokenizer: Path, monkeyp
     def forbidden(path: Path) -> str:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(texts, "file_hash", forbidden)
+    monkeypatch.setattr(local_texts, "file_hash", forbidden)
     with pytest.raises(DataError, match=r"folder/train.txt can't be read: permission denied"):
         local(folder, tokenizer)
 
@@ -292,14 +293,21 @@ def write(folder: Path, **files: str | bytes) -> Path:
 
 
 FOLDERS: dict[str, tuple[dict[str, str | bytes], str]] = {
-    "nothing": ({}, "can't be loaded"),
+    "nothing": ({}, "data can't be loaded"),
     "one part": ({"corpus__txt": "x\n"}, "no validation part"),
-    "empty part": ({"train__txt": "", "validation__txt": "x\n" * 99}, "train part has 0 tokens"),
-    "short part": ({"train__txt": "x\n" * 99, "validation__txt": "x\n"}, "validation part has 2 tokens"),
+    "empty part": ({"train__txt": "", "validation__txt": "x\n" * 99}, "the train part of .*/data is empty"),
+    "short part": ({"train__txt": "x\n" * 99, "validation__txt": "x\n"}, "validation part of .*/data has 2 tokens"),
     "two columns": ({f"{p}__jsonl": '{"a": "x", "b": "y"}\n' for p in ("train", "validation")}, "no column `text`"),
     "numbers": ({f"{p}__jsonl": '{"text": 5}\n' for p in ("train", "validation")}, "`text` of .* holds int, not text"),
-    "broken": ({f"{p}__jsonl": '{"a": "x' for p in ("train", "validation")}, "can't be read"),
-    "latin": ({"train__txt": b"\xe9\n", "validation__txt": "x\n"}, "can't be read"),
+    "broken": ({f"{p}__jsonl": '{"a": "x' for p in ("train", "validation")}, "data/train.jsonl can't be read"),
+    "latin": (
+        {"train-0__txt": "x\n" * 99, "train-1__txt": b"\xe9\n", "validation__txt": "x"},
+        "train-1.txt isn't UTF-8",
+    ),
+    "zipped": ({"train__txt": gzip.compress(b"x\n"), "validation__txt": "x\n"}, "train.txt isn't UTF-8 text"),
+    "no parquet": ({"train__parquet": b"PAR", "validation__parquet": b"PAR"}, "data/train.parquet can't be loaded"),
+    "a[1]": ({}, r"can't be read with `\[` in its path"),
+    "a::b": ({}, "can't be read with `::` in its path"),
 }
 
 
@@ -307,7 +315,7 @@ FOLDERS: dict[str, tuple[dict[str, str | bytes], str]] = {
 def test_a_folder_that_is_no_data_says_why(tmp_path: Path, tokenizer: Path, case: str) -> None:
     files, sentence = FOLDERS[case]
     with pytest.raises(DataError, match=sentence) as error:
-        local(write(tmp_path / "data", **files), tokenizer)
+        local(write(tmp_path / (case if "a" in case[:1] else "data"), **files), tokenizer)
     assert error.value.help
 
 
@@ -404,18 +412,18 @@ def test_a_streamed_hub_set_is_read_once_at_its_commit(tokenizer: Path, monkeypa
         return {part: datasets.Dataset.from_list(some).to_iterable_dataset() for part, some in rows.items()}
 
     monkeypatch.setattr(datasets, "load_dataset", load)
-    monkeypatch.setattr(texts, "hub_answers", lambda kind, name: (True, "it does"))
-    monkeypatch.setattr(texts, "hub_revision", lambda name: "c0ffee")
+    monkeypatch.setattr(hub_texts, "hub_answers", lambda kind, name: (True, "it does"))
+    monkeypatch.setattr(hub_texts, "hub_revision", lambda name: "c0ffee")
     data = local("owner/set:small", tokenizer, streaming=True)
     assert asked == [("owner/set", "small", {"streaming": True, "revision": "c0ffee"})] * 2
     assert data.manifest["revision"] == "c0ffee"
     again = local("owner/set:small", tokenizer, streaming=True)
     assert len(asked) == 2 and np.array_equal(again.train, data.train)
     with monkeypatch.context() as offline:  # a run that goes on knows the commit
-        offline.setattr(texts, "hub_answers", lambda kind, name: (False, "no network"))
+        offline.setattr(hub_texts, "hub_answers", lambda kind, name: (False, "no network"))
         resumed = local("owner/set:small", tokenizer, streaming=True, revision="c0ffee")
     assert len(asked) == 2 and resumed.manifest == data.manifest
-    monkeypatch.setattr(texts, "hub_revision", lambda name: "decaf")
+    monkeypatch.setattr(hub_texts, "hub_revision", lambda name: "decaf")
     local("owner/set:small", tokenizer, streaming=True)
     assert len(asked) == 4
 
@@ -498,9 +506,9 @@ def test_progress_of_hub_sets(folder: Path, tokenizer: Path, monkeypatch: pytest
     import datasets
 
     monkeypatch.setattr(texts, "ROWS", 20)
-    monkeypatch.setattr(texts, "hub_answers", lambda kind, name: (True, "it does"))
+    monkeypatch.setattr(hub_texts, "hub_answers", lambda kind, name: (True, "it does"))
     revisions = iter("abc")
-    monkeypatch.setattr(texts, "hub_revision", lambda name: next(revisions))
+    monkeypatch.setattr(hub_texts, "hub_revision", lambda name: next(revisions))
     parts = {"train": TRAIN, "validation": VALIDATION}
     kept = {part: datasets.Dataset.from_list([{"text": text} for text in some]) for part, some in parts.items()}
     streamed = {part: some.to_iterable_dataset() for part, some in kept.items()}
@@ -552,6 +560,57 @@ def test_one_file_is_enough(tmp_path: Path, tokenizer: Path) -> None:
     held_out = [number for line in TRAIN[-20:] for number in made.encode(line).ids]
     assert plain.validation.ravel().tolist() == held_out[: len(held_out) // 16 * 16]
     assert np.array_equal(plain.train, rows.train) and np.array_equal(plain.validation, rows.validation)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("all.txt", "one long line" * 999, "has one row, and can't be cut in two parts"),
+        ("all.json", '{"text": "' + "x" * 999 + '"}', "has one row, and can't be cut in two parts"),
+        ("all.txt", "", "has no row"),
+        ("all.jsonl", '{"text": 1', "all.jsonl can't be read"),
+    ],
+)
+def test_a_file_that_is_no_data_says_why(
+    tmp_path: Path, tokenizer: Path, name: str, content: str, sentence: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=sentence) as error:
+        local(tmp_path / name, tokenizer)
+    assert error.value.help
+
+
+def test_the_same_bytes_read_in_another_way_are_other_texts(tmp_path: Path, tokenizer: Path) -> None:
+    for name in ("same.txt", "same.jsonl"):
+        (tmp_path / name).write_text("\n".join(json.dumps({"text": text}) for text in TRAIN))
+    plain, rows = (local(tmp_path / name, tokenizer) for name in ("same.txt", "same.jsonl"))
+    assert sum(plain.manifest["tokens"].values()) > sum(rows.manifest["tokens"].values())
+
+
+def test_only_what_is_read_decides_the_key(folder: Path, tokenizer: Path) -> None:
+    local(folder, tokenizer)
+    (folder / "runs").mkdir()
+    (folder / "runs" / "metrics.jsonl").write_text("{}")
+    assert told(folder, tokenizer) == []
+    (folder / "train.txt").write_text("".join(TRAIN[1:]))
+    assert told(folder, tokenizer)
+
+
+def test_a_byte_order_mark_is_no_text(folder: Path, tokenizer: Path) -> None:
+    plain = local(folder, tokenizer).manifest["hash"]
+    for file in folder.iterdir():
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert local(folder, tokenizer).manifest["hash"] == plain
+
+
+def test_a_local_folder_that_is_named_as_a_hub_set(
+    folder: Path, tokenizer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_texts, "hub_answers", lambda kind, name: (False, "the hub doesn't answer"))
+    monkeypatch.chdir(folder.parent)
+    with pytest.raises(DataError) as error:
+        local("folder", tokenizer)
+    assert error.value.help == "there is a folder here: write ./folder"
 
 
 def test_a_file_of_another_kind(tmp_path: Path, tokenizer: Path) -> None:
