@@ -23,6 +23,7 @@ from ablc.cli.output import (
     show_table,
     terminal,
 )
+from ablc.cli.summary import warn_of_tokens
 from ablc.faults import Fault, SpecError
 from ablc.recipes import load_recipe, make_recipe, parse_setting
 from ablc.spec import Spec
@@ -247,9 +248,7 @@ def _show_start(spec: Spec, recipe: Recipe, fit: Fit, replaced: int, to_fit: int
     )
     tokens = fit.batches * recipe.batch_size * recipe.block_size
     say(f"fits on up to {tokens:,} tokens of {recipe.data}, seed {recipe.seed}\n")
-    if recipe.tokenizer != "base":
-        message = f"the base was trained on its own tokens, and these are of the tokenizer `{recipe.tokenizer}`"
-        print_fault(Fault("other-tokenizer", message, help="--set train.tokenizer=base", level="warning"))
+    warn_of_tokens(recipe)
 
 
 def _show_results(outcome: Outcome, seconds: float, folder: Path) -> None:

@@ -18,6 +18,7 @@ from ablc.spec.proxy import merged_ranks
 
 if TYPE_CHECKING:
     from ablc.patching import PairError
+    from ablc.spec.recipe import Recipe
     from ablc.train.work import Prepared
 
 
@@ -45,6 +46,13 @@ def show_training(prepared: Prepared, family: list[Spec], device: str) -> None:
                 f"ranks {', '.join(map(str, ranks))} all become {small} at this scale: the proxy can't tell them apart"
             )
             print_fault(Fault("merged-ranks", message, level="warning"))
+    if work.weights:
+        warn_of_tokens(recipe)
+    if recipe.warmup_steps >= work.steps:
+        message = f"{recipe.warmup_steps:,} steps of warm-up in a run of {work.steps:,}: its peak rate is never reached"
+        print_fault(
+            Fault("long-warmup", message, help="train longer, or set train.warmup_steps lower", level="warning")
+        )
     tokens = recipe.batch_size * recipe.accumulation * recipe.block_size
     start = f"from the weights of {work.weights}, " if work.weights else ""
     together = f" in {work.workers.size} processes ({recipe.parallel})" if work.workers.size > 1 else ""
@@ -52,6 +60,13 @@ def show_training(prepared: Prepared, family: list[Spec], device: str) -> None:
         f"{work.steps:,} steps of {tokens:,} tokens of {work.data.manifest['name']}, {recipe.precision}, {start}"
         f"pairs start {recipe.init}, seed {recipe.seed}, on {device}{together}"
     )
+
+
+def warn_of_tokens(recipe: Recipe) -> None:
+    """Say it where weights that know their own tokens are given others."""
+    if recipe.tokenizer != "base":
+        message = f"the base was trained on its own tokens, and these are of the tokenizer `{recipe.tokenizer}`"
+        print_fault(Fault("other-tokenizer", message, help="--set train.tokenizer=base", level="warning"))
 
 
 def show_pair_errors(errors: Iterable[PairError]) -> None:

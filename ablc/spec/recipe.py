@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 
-Count = Annotated[StrictInt, Field(ge=1, le=10**9)]
+MOST = 10**9
+Count = Annotated[StrictInt, Field(ge=1, le=MOST)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 Decay = Annotated[float, Field(ge=0, lt=1, strict=True)]
@@ -18,13 +19,13 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     data: str = Field(
-        "stdlib", description='`stdlib`, a hub id with its config ("owner/set:config"), or a local folder'
+        "stdlib", description='`stdlib`, a hub id with its config ("owner/set:config"), or a folder or file ("./texts")'
     )
     streaming: StrictBool = Field(
         False, description="read a hub set while it is tokenised, instead of keeping a copy of it first"
     )
     tokenizer: str = Field(
-        "builtin", description="`base` (the base model's own), `builtin` (a BPE of the data), or a path"
+        "builtin", description="`base` (the base model's own), `builtin` (a BPE of Python's library), or a path"
     )
     scale: str = Field(
         "auto",
@@ -35,7 +36,9 @@ class Recipe(BaseModel):
     batch_size: Count = Field(8, description="sequences a micro-batch")
     accumulation: Count = Field(1, description="micro-batches a step")
     steps: Count | None = Field(None, description="optimizer steps; `null` where `epochs` says how long")
-    epochs: Positive | None = Field(None, description="passes over the training data, where `steps` is null")
+    epochs: Annotated[Positive, Field(le=MOST)] | None = Field(
+        None, description="passes over the training data, where `steps` is null"
+    )
     lr: Positive = Field(3e-3, description="peak learning rate of AdamW")
     beta1: Decay = Field(0.9, description="AdamW's decay of the mean of gradients")
     beta2: Decay = Field(0.95, description="AdamW's decay of the mean of their squares")
@@ -45,7 +48,9 @@ class Recipe(BaseModel):
     schedule: Literal["linear", "cosine", "constant"] = Field(
         "linear", description="of the learning rate after warm-up"
     )
-    warmup_steps: Annotated[StrictInt, Field(ge=0)] = Field(0, description="steps from 0 to the peak learning rate")
+    warmup_steps: Annotated[StrictInt, Field(ge=0, le=MOST)] = Field(
+        0, description="steps from 0 to the peak learning rate"
+    )
     precision: Literal["fp32", "bf16_autocast", "bf16"] = Field(
         "fp32", description="`bf16_autocast` keeps fp32 weights; `bf16` has bf16 weights too, as the log did"
     )

@@ -123,8 +123,6 @@ def _choices(statement: Statement, found: Settings, faults: list[Fault]) -> list
 def _report_unused(program: Program, found: Settings, faults: list[Fault]) -> None:
     if not found.vary:
         return
-    if not found.vary:
-        return
     used = {word.name for statement in program.statements for word in _value_words(statement.node)}
     for name, statement in found.vary.items():
         if name not in used:
@@ -180,8 +178,9 @@ def train_settings(found: Settings, names: Names, faults: list[Fault]) -> dict[s
 
 def _from_file(statement: Statement, key: str, value: Scalar) -> Scalar:
     """A value where it is a relative path as one from the root: paths count from the file that says them."""
-    local = isinstance(value, str) and (value.startswith(".") or (key == "tokenizer" and value.endswith(".json")))
-    if key in ("data", "tokenizer") and isinstance(value, str) and local:
+    if not isinstance(value, str) or value.startswith("~"):
+        return value
+    if (key == "data" and value.startswith(".")) or (key == "tokenizer" and value not in ("base", "builtin")):
         return str((statement.source.folder / value).resolve())
     return value
 

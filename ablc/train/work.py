@@ -24,13 +24,14 @@ from ablc.patching.pretrained import start
 from ablc.planning import Plan
 from ablc.spec import Spec
 from ablc.spec.proxy import ScaleError, factor_of, scaled
-from ablc.spec.recipe import Recipe
+from ablc.spec.recipe import MOST, Recipe
 from ablc.train.checkpoints import Checkpoint
 from ablc.train.data import Data, DataError, Progress, load_data, quiet
 from ablc.train.loop import Job, accumulate, blocks_of, evaluate, make_optimizer
 from ablc.train.loss import NextTokenLoss
 from ablc.train.record import RecordError, read_plan
 from ablc.train.rotary import quicken
+from ablc.train.texts import is_local
 from ablc.train.workers import Workers, layers_of, shard, spread
 
 PROXY_VOCABULARY = 4096
@@ -47,9 +48,13 @@ class Work:
     weights: str | None
     data: Data
     steps: int
-    eval_every: int
     workers: Workers
     base: str
+
+    @property
+    def eval_every(self) -> int:
+        """In steps: as the recipe says, or a pass over the training data."""
+        return self.recipe.eval_every or -(-len(self.data.train) // blocks_of(self.recipe))
 
     @property
     def counts_moved(self) -> bool:
@@ -97,18 +102,27 @@ def prepare(spec: Spec, recipe: Recipe, recipe_name: str, workers: Workers, prog
     wanted = small if recipe.tokenizer == "builtin" else own
     data = _load(recipe, base, wanted, workers, progress)
     plan = full if is_full else plan_of(scaled(spec, factor, data.vocab_size))
-    epoch = max(1, len(data.train) // blocks_of(recipe))
-    steps = recipe.steps if recipe.steps is not None else max(1, round((recipe.epochs or 1) * epoch))
-    work = Work(plan, recipe, weights, data, steps, recipe.eval_every or epoch, workers, base)
+    work = Work(plan, recipe, weights, data, _steps(recipe, data), workers, base)
     return Prepared(spec, full, factor, recipe_name, work)
+
+
+def _steps(recipe: Recipe, data: Data) -> int:
+    """How many steps a recipe asks for. Raises DataError where its passes over the data are too many."""
+    if recipe.steps is not None:
+        return recipe.steps
+    passes = recipe.epochs or 1
+    steps = max(1, round(passes * len(data.train) / blocks_of(recipe)))
+    if steps > MOST:
+        raise DataError(f"{passes:g} passes over this data are {steps:,} steps", "set train.epochs lower")
+    return steps
 
 
 def _from_anywhere(recipe: Recipe) -> Recipe:
     """The recipe with its relative paths made absolute: a run may be gone on with from another folder."""
-    paths = {"data": recipe.data} if recipe.data.startswith(".") else {}
+    paths = {"data": recipe.data} if is_local(recipe.data) else {}
     if recipe.tokenizer not in ("builtin", "base"):
         paths["tokenizer"] = recipe.tokenizer
-    return recipe.model_copy(update={key: str(Path(path).resolve()) for key, path in paths.items()})
+    return recipe.model_copy(update={key: str(Path(path).expanduser().resolve()) for key, path in paths.items()})
 
 
 def check_trains(plan: Plan) -> None:
@@ -194,10 +208,7 @@ def work_of(folder: Path, facts: Mapping[str, Any], workers: Workers, progress: 
     plan = read_plan(folder)
     if plan.fingerprint != facts["trained_fingerprint"]:
         raise RecordError(f"{folder} holds the plan of another run", "run its spec again")
-    epoch = max(1, len(data.train) // blocks_of(recipe))
-    return Work(
-        plan, recipe, facts["weights"], data, facts["steps"], recipe.eval_every or epoch, workers, facts["base"]
-    )
+    return Work(plan, recipe, facts["weights"], data, facts["steps"], workers, facts["base"])
 
 
 # --- the model -------------------------------------------------------------------------------------------------------

@@ -26,10 +26,12 @@ from ablc.faults import UserError
 from ablc.patching.patch import shapes_of
 from ablc.planning import Plan
 from ablc.train import checkpoints
-from ablc.train.corpus import DataError
+from ablc.train.corpus import DataError, builtin_corpus
+from ablc.train.data import load_data
 from ablc.train.environment import peak_flops
 from ablc.train.loop import Diverged
 from ablc.train.record import Record, claim_folder
+from ablc.train.tokenizer import builtin_tokenizer
 from ablc.train.workers import WorkersError
 
 ROOT = Path(__file__).parents[2]
@@ -405,9 +407,46 @@ def test_a_name_stays_below_runs(name: str, run: Run) -> None:
     assert len(list(Path("runs").glob("*/local-seed0/run.json"))) == 1
 
 
-def test_epochs_say_how_long(run: Run) -> None:
+def test_epochs_say_how_long(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(steps=None, settings=["train.epochs=0.0001", "train.batch_size=32"]) == 0
     assert facts()["steps"] == 1
+    write_texts(Path("texts"))
+    keys: dict[str, Any] = {"tokenizer": "builtin", "base_model": "", "vocab_size": 4096}
+    data = load_data("./texts", **keys, block_size=32, eval_blocks=4)
+    blocks = len(data.train)
+    # No pass is cut short, though three quarters of the blocks are more than half of them.
+    passes = ["train.data=./texts", "train.epochs=3", f"train.batch_size={blocks * 3 // 4}"]
+    assert run(out=Path("passes"), steps=None, settings=passes) == 0
+    assert facts("passes")["steps"] == 4
+    capsys.readouterr()
+    assert run(out=Path("many"), steps=None, settings=["train.epochs=1e9"]) == 2
+    assert "1e+09 passes over this data are" in capsys.readouterr().err
+    assert run(out=Path("more"), steps=None, settings=["train.epochs=1e308"]) == 2
+
+
+def test_a_warm_up_that_never_ends_is_told(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(settings=["train.warmup_steps=4"]) == run(out=Path("other"), settings=["train.warmup_steps=3"]) == 0
+    said = capsys.readouterr().err
+    assert said.count("warning[long-warmup]: 4 steps of warm-up in a run of 4: its peak rate is never reached") == 1
+
+
+def test_weights_with_others_tokens_are_told(run: Run, base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keys = "train.weights = pretrained\ntrain.scale = full\ntrain.eval_blocks = 4\n"
+    for tokenizer in ("base", "builtin"):
+        Path(f"{tokenizer}.abl").write_text(f'model = "./models/base"\n{keys}train.tokenizer = {tokenizer}\n')
+        assert run(f"{tokenizer}.abl", out=Path(tokenizer), steps=1) == 0
+        assert ("warning[other-tokenizer]" in capsys.readouterr().err) is (tokenizer == "builtin")
+
+
+def test_paths_count_from_the_file_that_says_them(run: Run) -> None:
+    write_texts(Path("recipes/texts"))
+    tokenizer = builtin_tokenizer(builtin_corpus(), 300)
+    Path("recipes/mine").mkdir()
+    tokenizer.save("recipes/mine/tokenizer.json")
+    keys = 'train.data = "./texts"\ntrain.tokenizer = "mine"\ntrain.steps = 1\n'
+    Path("recipes/own.abl").write_text(keys)
+    assert run(recipe="recipes/own.abl") == 0
+    assert facts()["settings"]["tokenizer"] == str(Path("recipes/mine").resolve())
 
 
 def test_a_directory_of_its_own_for_each_run(run: Run) -> None:
