@@ -63,15 +63,20 @@ Length = Annotated[int, typer.Option("--length", min=1, max=10**9, help="sequenc
 
 def _do(command: Callable[..., int], *arguments: Any) -> NoReturn:
     """Run a command and leave with its exit code; 141 where whoever read our output has gone (`ablc … | head`)."""
-    from ablc.cli.output import answer
+    from ablc.cli.output import INVALID, answer, print_fault
+    from ablc.faults import Fault
 
     try:
         code = answer(lambda: command(*arguments))
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         # Python would complain once more while closing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        if isinstance(error, BrokenPipeError):
+            sys.exit(141)
+        reason = (error.strerror or str(error)).lower()
+        print_fault(Fault("failed", f"{error.filename or 'the output'} can't be written: {reason}"))
+        sys.exit(INVALID)
     raise typer.Exit(code)
 
 

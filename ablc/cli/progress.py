@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -53,7 +54,22 @@ class LiveView:
             self._progress.console.print(_evaluation(step.evaluation, steps), style="green")
 
     def tell(self, message: str) -> None:
-        self._progress.console.print(message, style="yellow")
+        self._progress.console.print(message, style="yellow", markup=False)
+
+
+class _Unheard:
+    """A view that may be gone, a pipe that was closed or a disk that is full: no run ends because of that."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def step(self, step: Step, steps: int) -> None:
+        with contextlib.suppress(OSError):
+            self._view.step(step, steps)
+
+    def tell(self, message: str) -> None:
+        with contextlib.suppress(OSError):
+            self._view.tell(message)
 
 
 class _TokenisingBar:
@@ -113,13 +129,13 @@ def _tokenised(part: str, size: int) -> str:
 def watch(steps: int) -> Iterator[View]:
     """The view of a run on what stdout is."""
     if not is_terminal():
-        yield PlainView(steps)
+        yield _Unheard(PlainView(steps))
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     fields: list[Any] = [TextColumn("{task.fields[" + name + "]}") for name in ("loss", "lr", "speed")]
     with Progress(MofNCompleteColumn(), BarColumn(), *fields, TimeRemainingColumn(), console=terminal()) as progress:
-        yield LiveView(progress, steps)
+        yield _Unheard(LiveView(progress, steps))
 
 
 def _line(step: Step, steps: int) -> str:

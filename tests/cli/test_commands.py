@@ -272,6 +272,15 @@ def test_a_reader_that_goes_away_ends_it_quietly() -> None:
     assert process.wait(timeout=60) == 141 and told == ""
 
 
+@pytest.mark.parametrize("command", ["params", "check"])
+def test_an_output_that_takes_nothing_is_told(command: str) -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        process = [sys.executable, "-m", "ablc", command, "specs/18.abl"]
+        done = subprocess.run(process, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "error[failed]: the output can't be written: no space left on device\n\n"
+
+
 def test_a_file_cant_write_to_the_terminal_through_its_name(folder: Path) -> None:
     (folder / "name.abl").write_text(f'name = "a\x1b[31mb"\n{MODEL}')
     assert "\x1b" not in ablc("params", "name.abl", cwd=folder).stdout

@@ -56,6 +56,12 @@ def test_a_counter_where_the_end_is_not_known(screen: Console) -> None:
     assert line.startswith("tokenised 3.0 MB of the train part") and "%" not in line and not re.search(r"\d:\d\d", line)
 
 
+def test_what_is_told_of_a_run_is_no_markup(screen: Console) -> None:
+    with progress.watch(10) as view:
+        view.tell("tensorboard stopped: [/w] isn't a directory")
+    assert "tensorboard stopped: [/w] isn't a directory" in "\n".join(frames(screen))
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four seconds go by at each look at the clock."""
