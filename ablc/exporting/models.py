@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers.utils import logging
 
-from ablc.exporting.finished import Finished, Weights
+from ablc.exporting.finished import ExportError, Finished, Weights
 from ablc.exporting.folding import fold
 from ablc.patching.build import skeleton, unfilled
 
@@ -26,7 +26,7 @@ def folded_model(run: Finished) -> Any:
 
 
 def _filled(empty: Any, weights: Weights) -> Any:
-    """A model like an empty one with these weights, in their dtype. Raises RuntimeError unless they are all of its
+    """A model like an empty one with these weights, in their dtype. Raises ExportError unless they are all of its
     weights: transformers would fill what is missing with random numbers."""
     config = empty.config
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
@@ -36,7 +36,10 @@ def _filled(empty: Any, weights: Weights) -> Any:
     with quiet():
         model, info = type(empty).from_pretrained(None, **options, output_loading_info=True)
     if any(info.values()):
-        raise RuntimeError(f"transformers reads these weights otherwise than planned: {info}")
+        kind, names = next((kind, names) for kind, names in info.items() if names)
+        which = f"{kind.replace('_', ' ')}, {min(map(str, names))}"
+        message = f"transformers reads these weights otherwise than planned: {which}"
+        raise ExportError(message, "take the version of transformers that the run's environment.json names")
     if not config.use_cache:
         model.generation_config.use_cache = False
     assert isinstance(model, torch.nn.Module)

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import cache_utils
 
 from ablc.blueprint import Blueprint, Group, Node
+from ablc.faults import UserError
 from ablc.modeling_ablc import adopt
 from ablc.patching.initial import PairInit, fill, planned_weights
 from ablc.patching.modules import module_of
@@ -20,8 +21,10 @@ from ablc.planning import Plan
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-class PatchError(Exception):
+class PatchError(UserError):
     """The model isn't the plan's base, or didn't become what was planned."""
+
+    code = "not-as-planned"
 
 
 def patch(model: Any, plan: Plan, *, seed: int = 0, init: PairInit = "normal") -> Any:
@@ -49,7 +52,10 @@ def _held(model: nn.Module, one: Replaced) -> Iterator[tuple[str, torch.Tensor]]
     if one.is_product:
         for name, parameter in model.get_submodule(one.path).named_parameters():
             if not bool(torch.isfinite(parameter).all()):
-                raise PatchError(f"{one.path}.{name} holds numbers that aren't finite: it has no decomposition")
+                raise PatchError(
+                    f"{one.path}.{name} holds numbers that aren't finite: it has no decomposition",
+                    "start from other weights, or without train.init = svd",
+                )
             yield name, parameter.detach()
 
 
@@ -121,7 +127,10 @@ def check_shapes(model: nn.Module, blueprint: Blueprint, sentence: str) -> None:
     if planned == real:
         return
     name = min(name for name in planned.keys() | real.keys() if planned.get(name) != real.get(name))
-    raise PatchError(f"{sentence}: {name} is {_shown(real, name)}, and the plan has {_shown(planned, name)}")
+    message = f"{sentence}: {name} is {_shown(real, name)}, and the plan has {_shown(planned, name)}"
+    raise PatchError(
+        message, "other versions of transformers may build it otherwise: a run's environment.json names its"
+    )
 
 
 def _shown(shapes: Shapes, name: str) -> str:

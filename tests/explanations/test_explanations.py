@@ -83,7 +83,8 @@ NOT_RUN = {
     # what needs a model that trains, a machine that lacks something, or a file that one may not write
     "bad-scale", "calibration-failed", "cannot-write", "failed", "fmt-would-change", "incomplete-export",
     "long-warmup", "merged-ranks", "no-data", "no-export", "no-mirror", "no-record", "no-weights", "no-workers",
-    "nothing-to-fit", "nothing-to-train", "other-tokenizer", "out-of-memory", "run-failed", "undertrained",
+    "not-as-planned", "nothing-to-fit", "nothing-to-train", "other-tokenizer", "out-of-memory", "run-failed",
+    "undertrained",
 }  # fmt: skip
 
 
