@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import exp
+from math import exp, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 DATA = "local"  # the recipe whose data is used where none is named
-_RESUME = "ablc calibrate --resume"
 # A calibration compares with the base as it is: its whole width, its weights, in full precision.
 ALWAYS = {"scale": "full", "weights": "pretrained", "precision": "fp32"}
 
@@ -82,6 +81,8 @@ def calibrate_command(path: str | None, resume: Path | None, options: CalibrateO
 
 
 def _contradiction(path: str | None, resume: Path | None, options: CalibrateOptions) -> Fault | None:
+    if options.lr is not None and not isfinite(options.lr):
+        return Fault("bad-option", f"--lr is a number, not {options.lr}")
     if path is None and resume is None:
         help = "name a file: ablc calibrate specs/18.abl; or a calibration: --resume DIR"
         return Fault("no-spec", "no spec is given", help=help)
@@ -146,6 +147,7 @@ def _go_on(folder: Path) -> int:
     say("loading torch and transformers …")
     from ablc.cli.progress import tokenising
     from ablc.train.calibrate import fit_of, load
+    from ablc.train.checkpoints import has_weights
     from ablc.train.environment import environment, pick_device
     from ablc.train.record import Record, check_kind, read_facts
     from ablc.train.work import work_of
@@ -153,7 +155,7 @@ def _go_on(folder: Path) -> int:
 
     facts = read_facts(folder)
     check_kind(folder, facts, calibration=True)
-    if facts["status"] == "finished" and (folder / "model.safetensors").exists():
+    if facts["status"] == "finished" and has_weights(folder):
         say(f"the calibration in {folder} is finished: there is nothing to go on with")
         return CLEAN
     say(f"goes on with {facts['name']} in {folder}")
@@ -175,17 +177,20 @@ def _fit(work: Work, pair: Pair, fit: Fit, opened: Callable[[], Record]) -> int:
 
 def _answered(command: Callable[[], int], folder: Path) -> int:
     """The exit code of a command whose record is in a folder, and what to do where it was cut off."""
+    from ablc.train.record import resuming
+
+    command_again = resuming(folder, calibration=True)
     try:
         return command()
     except KeyboardInterrupt:
         there = (folder / "run.json").exists()
-        say(f"interrupted; go on with: {_RESUME} {folder}" if there else "interrupted before the first block")
+        say(f"interrupted; go on with: {command_again}" if there else "interrupted before the first block")
         return INTERRUPTED
     except (MemoryError, OSError, RuntimeError) as error:
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         help = "if memory ran out: fewer --batches, or a smaller train.batch_size"
         if (folder / "run.json").exists():
-            help += f"; what was done can be gone on with: {_RESUME} {folder}"
+            help += f"; what was done can be gone on with: {command_again}"
         print_fault(Fault("calibration-failed", text, help=help))
         return FINDINGS
 

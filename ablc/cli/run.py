@@ -54,7 +54,7 @@ def run_command(path: str | None, resume: Path | None, options: RunOptions) -> i
     if (fault := _contradiction(path, resume, options)) is not None:
         print_fault(fault)
         return INVALID
-    if options.processes > 1 and "RANK" not in os.environ:
+    if options.processes > 1 and not _is_one_of_several():
         from ablc.cli.launch import launch
 
         return launch(sys.argv[1:], options.processes)
@@ -63,6 +63,11 @@ def run_command(path: str | None, resume: Path | None, options: RunOptions) -> i
         if path is not None and spec is None:
             return INVALID
         return answer(lambda: _told(lambda: _run(spec, resume, options)))
+
+
+def _is_one_of_several() -> bool:
+    """Whether `torchrun`, or this command with --nproc, has started this process beside others."""
+    return os.environ.get("WORLD_SIZE", "1") != "1"
 
 
 def _told(work: Callable[[], int]) -> int:
@@ -74,7 +79,7 @@ def _told(work: Callable[[], int]) -> int:
         return work()
     except UserError as error:
         rank, local = (int(os.environ.get(name, "0")) for name in ("RANK", "LOCAL_RANK"))
-        if rank and (local == 0 or isinstance(error, WorkersError)):
+        if _is_one_of_several() and rank and (local == 0 or isinstance(error, WorkersError)):
             print(f"process {rank}: {error.message}", file=sys.__stderr__)
         raise
 
@@ -96,7 +101,7 @@ def _contradiction(path: str | None, resume: Path | None, options: RunOptions) -
 @contextmanager
 def _heard_once() -> Iterator[None]:
     """Of several processes the first alone writes to the terminal."""
-    if os.environ.get("RANK", "0") == "0":
+    if not _is_one_of_several() or os.environ.get("RANK", "0") == "0":
         yield
         return
     streams = sys.stdout, sys.stderr
@@ -167,14 +172,17 @@ def _claimed(spec: Spec, recipe: str, seed: int, team: Workers) -> Path:
 
 def _go_on(folder: Path, options: RunOptions, team: Workers) -> int:
     from ablc.cli.progress import tokenising
+    from ablc.train.checkpoints import has_weights
     from ablc.train.record import check_kind, read_facts
     from ablc.train.work import work_of
 
     facts = read_facts(folder)
     check_kind(folder, facts, calibration=False)
-    if facts["status"] == "finished" and (folder / "model.safetensors").exists():
+    if facts["status"] == "finished" and has_weights(folder):
         say(f"the run in {folder} is finished: there is nothing to go on with")
         return CLEAN
+    if facts["status"] == "diverged":
+        say("it diverged: after the same steps it will again, unless another machine rounds otherwise")
     say(f"goes on with {facts['name']} in {folder}")
     with tokenising() as progress:
         work = work_of(folder, facts, team, progress)
@@ -186,7 +194,7 @@ def _train(work: Work, folder: Path, options: RunOptions, new: Prepared | None) 
     from ablc.cli.progress import watch
     from ablc.cli.summary import duration, show_pair_errors, show_results
     from ablc.train.mirrors import mirrors
-    from ablc.train.record import leave
+    from ablc.train.record import leave, resuming
     from ablc.train.runner import begin, execute, reopen
     from ablc.train.tracking import Tracker
     from ablc.train.work import assemble, estimate_seconds
@@ -206,7 +214,7 @@ def _train(work: Work, folder: Path, options: RunOptions, new: Prepared | None) 
             facts = execute(work, trainee, record, folder, Tracker(watching, view.tell), view, stop, checkpoint)
     except KeyboardInterrupt:
         there = (folder / "run.json").exists()
-        say(f"interrupted; go on with: ablc run --resume {folder}" if there else "interrupted before the first step")
+        say(f"interrupted; go on with: {resuming(folder)}" if there else "interrupted before the first step")
         return INTERRUPTED
     except (MemoryError, OSError, RuntimeError) as error:
         print_fault(fault := _failure(error, folder))
@@ -279,5 +287,7 @@ def _failure(error: BaseException, folder: Path) -> Fault:
         return Fault("out-of-memory", f"out of memory{where}", help=help)
     if not where:
         return Fault("run-failed", text)
-    help = f"what was saved can be gone on with: ablc run --resume {folder}"
+    from ablc.train.record import resuming
+
+    help = f"what was saved can be gone on with: {resuming(folder)}"
     return Fault("run-failed", f"{text}{where}", help=help)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from functools import cached_property
@@ -18,7 +17,7 @@ from ablc.faults import UserError
 from ablc.patching.patch import shapes_of
 from ablc.planning import Plan
 from ablc.train.corpus import DataError, builtin_corpus
-from ablc.train.record import resuming
+from ablc.train.record import RecordError, read_facts, read_plan, resuming
 from ablc.train.tokenizer import find_encoder, hub_tokenizer
 
 Weights = dict[str, torch.Tensor]
@@ -37,26 +36,22 @@ class Encoding:
     name: str
     base: str
     size: int | None
-    digest: str | None
+    digest: str
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> Encoding:
-        known = facts.get("data", {}).get("tokenizer", {})
-        return cls(
-            str(facts["settings"]["tokenizer"]),
-            str(facts.get("base", facts["model"])),
-            known.get("size"),
-            known.get("hash"),
-        )
+        known = facts["data"]["tokenizer"]
+        return cls(str(facts["settings"]["tokenizer"]), facts["base"], known.get("size"), known["hash"])
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that has weights; `plan` is that of the model that trained."""
+    """A run that has weights; `plan` is that of the model that trained, `way_out` what to do where they are damaged."""
 
     folder: Path
     plan: Plan
     encoding: Encoding
+    way_out: str
 
     @cached_property
     def weights(self) -> Weights:
@@ -66,7 +61,7 @@ class Finished:
         try:
             found = load_file(file)
         except (OSError, SafetensorError) as error:
-            raise ExportError(f"{file} can't be read: {error}") from error
+            raise ExportError(f"{file} can't be read: {error}", self.way_out) from error
         found = _under_planned_names(found, self.plan)
         planned = shapes_of(self.plan.blueprint)
         wrong = {name for name in planned.keys() | found.keys() if planned.get(name) != _shape(found, name)}
@@ -83,7 +78,7 @@ class Finished:
         corpus = builtin_corpus() if builtin else None
         wanted = size if builtin and size else vocabulary
         encoder = find_encoder(name, base_model=base, vocab_size=wanted, corpus=corpus)
-        if digest not in (None, encoder.digest):
+        if digest != encoder.digest:
             message = f"the tokenizer `{name}` is another one here than the run was trained with"
             raise DataError(message, "use the Python and the `tokenizers` that its environment.json names")
         if name == "base":
@@ -97,17 +92,18 @@ class Finished:
 
 def read(folder: Path) -> Finished:
     """The run in `folder`. Raises ExportError where there is none, or it has no weights yet."""
-    if not (folder / "run.json").is_file():
-        raise ExportError(f"there is no run in {folder}", "name a directory that `ablc run` made: it holds a run.json")
     try:
-        facts, data = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("run.json", "plan.json"))
-        run, status = Finished(folder, Plan.from_json(data), Encoding.of(facts)), facts["status"]
-    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
-        raise ExportError(f"the record in {folder} can't be read: {error!r}") from error
-    if not (folder / "model.safetensors").is_file():
-        message = f"{folder} has no model.safetensors: the run is {status}"
-        raise ExportError(message, f"they are written when it finishes: go on with it, {resuming(folder, facts)}")
-    return run
+        facts, plan = read_facts(folder), read_plan(folder)
+    except RecordError as error:
+        raise ExportError(error.message, error.help) from error
+    status = facts["status"]
+    if status == "diverged":
+        raise ExportError(f"the run in {folder} diverged: it has no weights", "run it anew, at a lower train.lr say")
+    command = resuming(folder, calibration="calibration" in facts)
+    if status != "finished" or not (folder / "model.safetensors").is_file():
+        message = f"the run in {folder} has no weights: it is {status}"
+        raise ExportError(message, f"they are written when it finishes: go on with it, {command}")
+    return Finished(folder, plan, Encoding.of(facts), f"take it away and have it written anew: {command}")
 
 
 def _under_planned_names(found: Weights, plan: Plan) -> Weights:

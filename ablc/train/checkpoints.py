@@ -17,6 +17,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import threading
 import warnings
@@ -27,7 +28,7 @@ from typing import Any
 
 import torch
 import xxhash
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
@@ -108,7 +109,8 @@ class Checkpoints:
 
     def _folders(self) -> list[Path]:
         """Finished ones, newest first."""
-        return sorted(self.folder.glob("step-*"), reverse=True)
+        named = [one for one in self.folder.glob("step-*") if re.fullmatch(r"step-\d{8,}", one.name)]
+        return sorted(named, key=lambda one: int(one.name.removeprefix("step-")), reverse=True)
 
     def _write(self, step: int, weights: Tensors, optimizer: Tensors, facts: Mapping[str, Any]) -> None:
         partial = self.folder / ".partial"
@@ -204,6 +206,15 @@ def _put(path: Path, tensors: Tensors) -> None:
     mode = path.stat().st_mode
     save_file(dict(tensors), path, metadata={"format": "pt"})
     path.chmod(mode)
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether the weights of a finished run are there, and whole as far as their header says."""
+    try:
+        with safe_open(folder / WEIGHTS, "pt"):
+            return True
+    except (OSError, SafetensorError):
+        return False
 
 
 def save_weights(weights: Tensors, folder: Path, writers: Workers = ALONE) -> None:

@@ -16,12 +16,14 @@ import contextlib
 import json
 import math
 import os
+import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, ValidationError
 
 from ablc.cache import write_atomically
 from ablc.faults import UserError
@@ -29,7 +31,48 @@ from ablc.planning import Plan
 from ablc.spec import Spec
 
 FORMAT_VERSION = "1.0"
+_COPY = "go on with a copy of it where you may write"
 Status = Literal["running", "finished", "diverged", "interrupted", "failed"]
+
+
+class _Tokenizer(BaseModel):
+    hash: str
+
+
+class _Data(BaseModel):
+    hash: str
+    tokenizer: _Tokenizer
+    revision: str | None = None
+
+
+class _Baselines(BaseModel):
+    unigram: float
+    bigram: float
+
+
+class _Facts(BaseModel):
+    """What is read of a `run.json` again."""
+
+    name: str
+    variant: str | None
+    model: str
+    status: Status
+    seconds: float
+    recipe: str
+    settings: dict[str, Any]
+    scale: str
+    seed: int
+    base: str
+    weights: str | None
+    vocab_size: int
+    data: _Data
+    baselines: _Baselines
+    fingerprint: str
+    trained_fingerprint: str
+    steps: int
+    mirror_id: str
+    final: dict[str, float] | None
+    best: dict[str, float] | None
 
 
 class RecordError(UserError):
@@ -55,7 +98,7 @@ class Record:
         """Make the directory and write what is known before training. Raises RecordError."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._take()
+            self._take("wait for it, or name another directory with --out")
             check_new(self.folder)
             for file, text in _files_of(spec).items():
                 write_atomically(self.folder / file, text.encode())
@@ -73,11 +116,11 @@ class Record:
         record = cls(folder, read_facts(folder))
         record._environment = environment
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise RecordError(f"{folder} can't be written: permission denied")
+            raise RecordError(f"{folder} can't be written: permission denied", _COPY)
         try:
-            record._take()
+            record._take("wait for it")
         except OSError as error:
-            raise RecordError(f"{folder} can't be written: {(error.strerror or str(error)).lower()}") from error
+            raise RecordError(f"{folder} can't be written: {(error.strerror or str(error)).lower()}", _COPY) from error
         return record
 
     def continue_after(self, step: int, processes: int) -> None:
@@ -86,7 +129,8 @@ class Record:
         self._started = time.time()
         if self._environment is not None:
             earlier = _read_json(self.folder / "environment.json")
-            before = [*earlier.pop("before", []), earlier] if earlier else []
+            others = earlier.pop("before", [])
+            before = [*(others if isinstance(others, list) else []), earlier] if earlier else []
             self.write_json("environment.json", {**self._environment, "before": before})
         for key in ("error", "diverged_at"):  # of the last time
             self.facts.pop(key, None)
@@ -123,15 +167,19 @@ class Record:
         self._lock.release()
 
     @property
+    def goes_on(self) -> bool:
+        """Whether it was begun before, and not by this process."""
+        return self._environment is not None
+
+    @property
     def failed(self) -> bool:
         return bool(self.facts["status"] != "finished")
 
-    def _take(self) -> None:
+    def _take(self, way_out: str) -> None:
         try:
             self._lock.acquire()
         except Timeout:
-            message = f"another process is writing the run in {self.folder}"
-            raise RecordError(message, "wait for it, or name another directory with --out") from None
+            raise RecordError(f"another process is writing the run in {self.folder}", way_out) from None
 
     def write_json(self, name: str, data: Any) -> None:
         """A file of the record, whole or not at all."""
@@ -162,26 +210,36 @@ def _files_of(spec: Spec) -> dict[str, str]:
 def check_new(folder: Path) -> None:
     """Raise RecordError where it can be seen before training that no run can be written there."""
     if (folder / "run.json").exists():
-        help = f"go on with it: {resuming(folder, _read_json(folder / 'run.json'))}; or name another with --out"
+        command = resuming(folder, calibration="calibration" in _read_json(folder / "run.json"))
+        help = f"go on with it: {command}; or name another with --out"
         raise RecordError(f"{folder} holds a run already", help)
-    if (folder / "checkpoints").exists():  # they would be taken for its own when it goes on
-        raise RecordError(f"{folder} holds checkpoints of another run", "name another with --out")
+    if other := _other_than(folder, ".lock"):  # it would be overwritten, or taken for the run's own
+        raise RecordError(f"{folder} isn't empty: it holds {other}", "name another with --out")
     there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         reason = "no permission to write" if there.is_dir() else "not a directory"
         raise RecordError(f"{folder} can't be written: {there}: {reason}", "name another with --out")
 
 
-def resuming(folder: Path, facts: Mapping[str, Any]) -> str:
-    """The command that goes on with a run or a calibration."""
-    return f"ablc {'calibrate' if 'calibration' in facts else 'run'} --resume {folder}"
+def _other_than(folder: Path, name: str) -> str | None:
+    """A file of a folder, hidden ones last, that isn't called so; None where there is no folder."""
+    try:
+        names = sorted((one.name for one in folder.iterdir()), key=lambda one: (one.startswith("."), one))
+    except OSError:
+        return None
+    return next((one for one in names if one != name), None)
+
+
+def resuming(folder: Path, *, calibration: bool = False) -> str:
+    """The command that goes on with a run or a calibration, as one may give it to a shell."""
+    return f"ablc {'calibrate' if calibration else 'run'} --resume {shlex.quote(str(folder))}"
 
 
 def check_kind(folder: Path, facts: Mapping[str, Any], *, calibration: bool) -> None:
     """Raise RecordError where another command than the one that was given goes on with it."""
     if ("calibration" in facts) != calibration:
         kind = "a run, and no calibration" if calibration else "a calibration"
-        raise RecordError(f"{folder} holds {kind}", f"go on with it: {resuming(folder, facts)}")
+        raise RecordError(f"{folder} holds {kind}", f"go on with it: {resuming(folder, calibration=not calibration)}")
 
 
 def leave(folder: Path) -> None:
@@ -191,14 +249,26 @@ def leave(folder: Path) -> None:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """The `run.json` of a run. Raises RecordError."""
+    """The `run.json` of a run. Raises RecordError where there is none, or where what is needed of it isn't there."""
+    path = folder / "run.json"
     try:
-        facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        if facts["format_version"] != FORMAT_VERSION:
-            raise RecordError(f"{folder} was written by another version of ablc", "run its spec again")
-        return dict(facts)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RecordError(f"{folder} holds no run that can be read", "name the directory of a run") from error
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        help = "name a directory that `ablc run` made: it holds a run.json"
+        raise RecordError(f"there is no run in {folder}", help) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise RecordError(f"{path} can't be read: {reason.lower()}", "run its spec again") from error
+    version = facts.get("format_version") if isinstance(facts, dict) else None
+    if version != FORMAT_VERSION:
+        raise RecordError(f"{path} is of another version of ablc, or no record", "run its spec again")
+    try:
+        _Facts.model_validate(facts)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise RecordError(f"`{where}` in {path}: {first['msg'].lower()}", "run its spec again") from error
+    return dict(facts)
 
 
 def read_plan(folder: Path) -> Plan:
@@ -213,11 +283,12 @@ def read_metrics(folder: Path) -> list[tuple[str, dict[str, Any]]]:
     """Every whole line of `metrics.jsonl` with what it says; a kill may have left half of one."""
     found = []
     try:
-        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
+        lines = (folder / "metrics.jsonl").read_bytes().splitlines()
+    except OSError:
         return []
-    for line in lines:
+    for data in lines:
         try:
+            line = data.decode()
             entry = json.loads(line)
         except ValueError:
             continue
@@ -233,7 +304,8 @@ def _finite(value: float | int) -> float | int | None:
 def claim_folder(name: str, recipe: str, seed: int) -> Path:
     """Make a directory under `runs/` that no run has taken: `runs/NAME/RECIPE-seed0`, then `…-2`, `…-3`. Of two runs
     that begin at once each gets its own. Raises RecordError."""
-    safe = "".join(c if c.isalnum() or c in "-_.@=," else "-" for c in name)[:100]
+    safe = "".join(c if c.isalnum() or c in "-_.@=," else "-" for c in name)
+    safe = safe.encode()[:100].decode(errors="ignore")  # file systems count bytes
     safe = safe if safe.strip(".") else safe.replace(".", "-")
     base = Path("runs") / safe / f"{Path(recipe).stem}-seed{seed}"
     folder, number = base, 1

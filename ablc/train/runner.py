@@ -139,6 +139,8 @@ class _Run:
             self.after = checkpoint.step
             self.seen = [Evaluation(one["step"], one["eval_loss"]) for one in checkpoint.facts["evaluations"]]
             self.view.tell(f"goes on after step {self.after}")
+        elif self.record is not None and self.record.goes_on:
+            self.view.tell("there is no checkpoint to go on from: it begins again")
         if self.record is not None:
             self.record.continue_after(self.after if checkpoint is not None else -1, self.work.workers.size)
             if self.trainee.errors and checkpoint is None:

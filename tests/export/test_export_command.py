@@ -116,25 +116,37 @@ def test_no_run(export: Export, tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_not_finished(export: Export, run: Path) -> None:
-    (run / "model.safetensors").unlink()
-    edit(run / "run.json", status="interrupted")
+    edit(run / "run.json", status="interrupted")  # its weights may be another's that was there
     code, _, complaints = export()
-    assert code == 2 and "no model.safetensors: the run is interrupted" in complaints
+    assert code == 2 and "has no weights: it is interrupted" in complaints
     assert f"ablc run --resume {run}" in complaints
+    edit(run / "run.json", status="finished")
+    (run / "model.safetensors").unlink()
+    assert "has no weights: it is finished" in export()[2]
+    edit(run / "run.json", status="diverged")
+    code, _, complaints = export()
+    assert code == 2 and "diverged: it has no weights" in complaints and "--resume" not in complaints
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format_version": "0.1"}'])
 def test_a_plan_that_cannot_be_read(export: Export, run: Path, text: str) -> None:
     (run / "plan.json").write_text(text)
     code, _, complaints = export()
-    assert code == 2 and f"the record in {run} can't be read" in complaints
+    assert code == 2 and f"the plan in {run} can't be read" in complaints
 
 
-@pytest.mark.parametrize("text", ["", "[1]", "7", "{}", '{"settings": 1, "model": "x"}'])
-def test_facts_that_cannot_be_read(export: Export, run: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "can't be read: expecting value"),
+        ("[1]", "or no record"),
+        ("{}", "of another version of ablc, or no record"),
+    ],
+)
+def test_facts_that_cannot_be_read(export: Export, run: Path, text: str, sentence: str) -> None:
     (run / "run.json").write_text(text)
     code, _, complaints = export()
-    assert code == 2 and f"the record in {run} can't be read" in complaints
+    assert code == 2 and f"{run / 'run.json'}" in complaints and sentence in complaints
 
 
 def test_weights_that_are_damaged(export: Export, run: Path) -> None:
@@ -142,6 +154,7 @@ def test_weights_that_are_damaged(export: Export, run: Path) -> None:
     (run / "model.safetensors").write_bytes(data[: len(data) // 2])
     code, _, complaints = export()
     assert code == 2 and "can't be read" in complaints
+    assert f"have it written anew: ablc run --resume {run}" in complaints
 
 
 @pytest.mark.parametrize("wrong", ["missing", "more", "shape"])
@@ -174,7 +187,7 @@ def test_without_its_tokenizer_it_warns_and_goes_on(export: Export, run: Path, t
 
 
 def test_another_tokenizer_than_it_was_trained_with(export: Export, run: Path) -> None:
-    edit(run / "run.json", data={"tokenizer": {"hash": "0" * 64, "size": 257}})
+    edit(run / "run.json", data={"hash": "0" * 64, "tokenizer": {"hash": "0" * 64, "size": 257}})
     code, _, complaints = export()
     assert code == 0 and "is another one here than the run was trained with" in complaints
 
@@ -195,11 +208,11 @@ def test_the_builtin_tokenizer_is_made_again(
     facts = json.loads((run / "run.json").read_text())
     edit(run / "run.json", settings={**facts["settings"], "tokenizer": "builtin"})
     assert export()[0] == 0
-    assert asked == [300] and (tmp_path / "out" / "tokenizer.json").exists()
+    assert asked == [257] and (tmp_path / "out" / "tokenizer.json").exists()
 
 
 def test_the_base_has_no_tokenizer_here(export: Export, run: Path) -> None:
-    edit(run / "run.json", settings={"tokenizer": "base"}, model="./nowhere")
+    edit(run / "run.json", settings={"tokenizer": "base"}, base="./nowhere")
     code, _, complaints = export()
     assert code == 0 and "exported without a tokenizer: `./nowhere` has no tokenizer" in complaints
 

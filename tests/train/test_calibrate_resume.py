@@ -411,7 +411,7 @@ def test_a_second_process(run: Run, refused: Callable[[], str], here: Path, stra
         (None, {"steps": 60}, "keeps the spec and the flags it began with"),
         (None, {"settings": ["train.block_size=8"]}, "keeps the spec and the flags it began with"),
         (None, {"out": Path("other")}, "keeps the spec and the flags it began with"),
-        (None, {}, "nowhere holds no run that can be read"),
+        (None, {}, "there is no run in nowhere"),
     ],
 )
 def test_flags_that_would_change_it(

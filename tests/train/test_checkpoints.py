@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -88,6 +89,26 @@ def test_the_last_few_are_kept(kept: Checkpoints) -> None:
     for number in (1, 2, 9, 10):
         save(kept, number)
     assert steps(kept) == ["step-00000009", "step-00000010"]
+
+
+def test_a_copy_of_ones_own_is_neither_taken_nor_taken_away(kept: Checkpoints) -> None:
+    save(kept, 1)
+    for name in ("step-00000001-backup", "step-best"):
+        shutil.copytree(kept.folder / "step-00000001", kept.folder / name)
+    save(kept, 2)
+    save(kept, 3)
+    assert steps(kept) == ["step-00000001-backup", "step-00000002", "step-00000003", "step-best"]
+    newest = kept.newest()
+    assert newest is not None and newest.step == 3 and len(steps(kept)) == 4
+
+
+def test_the_newest_is_that_of_the_highest_step(kept: Checkpoints) -> None:
+    save(kept, 1)
+    for step in (99_999_999, 100_000_000):
+        kept.save(step, *state_of(*trained(1), ALONE), {})
+        kept.wait()
+    newest = kept.newest()
+    assert newest is not None and newest.step == 100_000_000
 
 
 def test_a_damaged_one_isnt_counted_among_those_that_are_kept(tmp_path: Path, said: list[str]) -> None:

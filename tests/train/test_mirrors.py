@@ -30,6 +30,16 @@ FACTS = {
     "model": "EleutherAI/pythia-14m",
     "fingerprint": "0123456789abcdef",
     "settings": {"lr": 1e-3},
+    "seed": 0,
+    "base": "EleutherAI/pythia-14m",
+    "weights": None,
+    "vocab_size": 300,
+    "data": {"hash": "0", "tokenizer": {"hash": "0"}},
+    "baselines": {"unigram": 5.0, "bigram": 4.0},
+    "trained_fingerprint": "0123456789abcdef",
+    "steps": 50,
+    "final": None,
+    "best": None,
 }
 
 

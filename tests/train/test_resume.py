@@ -243,8 +243,8 @@ def test_what_it_began_with_has_changed(key: str, sentence: str, stopped: Path, 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["run", "--resume", "nowhere"], "holds no run that can be read"),
-        (["run", "--resume", "."], "holds no run that can be read"),
+        (["run", "--resume", "nowhere"], "there is no run in nowhere"),
+        (["run", "--resume", "."], "there is no run in ."),
         (["run", "small.abl", "--resume", "out"], "keeps the spec and the recipe it began with"),
         (["run", "--resume", "out", "--set", "train.lr=1"], "keeps the spec and the recipe it began with"),
         (["run"], "no spec is given"),

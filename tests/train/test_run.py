@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -214,6 +215,7 @@ def test_what_the_first_may_not_know_another_process_tells(
     def fail(error: UserError) -> int:
         raise error
 
+    monkeypatch.setenv("WORLD_SIZE", "8")
     monkeypatch.setenv("RANK", "5")
     monkeypatch.setenv("LOCAL_RANK", local)
     with monkeypatch.context() as patched:
@@ -560,11 +562,114 @@ def test_a_taken_directory_is_refused_and_stays_as_it_was(run: Run, capsys: pyte
     assert Path("out/run.json").read_bytes() == before
 
 
-def test_checkpoints_whose_record_is_gone_are_not_another_runs(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("there", ["metrics.jsonl", "spec.abl", "model.safetensors", "checkpoints", ".git"])
+def test_a_directory_that_holds_anything_is_left_alone(
+    there: str, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("out").mkdir()
+    Path("out", there).write_text("precious")
+    assert run() == 2
+    assert f"out isn't empty: it holds {there}" in capsys.readouterr().err
+    assert [one.name for one in Path("out").iterdir()] == [there] and Path("out", there).read_text() == "precious"
+    Path("other/spec.abl").parent.mkdir()
+    assert run(out=Path("other")) == 0
+
+
+@pytest.mark.parametrize("field", ["status", "settings", "data", "base", "steps", "baselines", "seconds", "name"])
+def test_a_record_without_one_of_its_facts(field: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(steps=1) == 0
-    Path("out/run.json").unlink()
-    assert run(steps=2) == 2
-    assert "holds checkpoints of another run" in capsys.readouterr().err
+    known = facts()
+    Path("out/run.json").write_text(json.dumps({key: value for key, value in known.items() if key != field}))
+    assert run(resume=Path("out")) == 2
+    assert f"`{field}` in out/run.json: field required" in capsys.readouterr().err
+    Path("out/run.json").write_text(json.dumps({**known, field: [None]}))
+    assert run(resume=Path("out")) == 2
+    assert f"`{field}" in capsys.readouterr().err
+
+
+def interrupted(*, without: str = "step-00000004") -> None:
+    """Make the finished run in `out` one that was stopped after step 2."""
+    for file in [*Path("out/checkpoints", without).iterdir(), Path("out/model.safetensors")]:
+        file.unlink()
+    Path("out/run.json").write_text(json.dumps({**facts(), "status": "running"}))
+
+
+def test_a_damaged_line_costs_no_other(run: Run) -> None:
+    assert run() == 0
+    before = [untimed(entry) for entry in metrics()]
+    interrupted()
+    with Path("out/metrics.jsonl").open("ab") as file:
+        file.write(b"\xff\xfe\n")
+    assert run(resume=Path("out")) == 0
+    assert [untimed(entry) for entry in metrics()] == before
+
+
+def test_how_to_go_on_can_be_given_to_a_shell(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(out=Path("my runs/$1")) == 0
+    assert run(out=Path("my runs/$1")) == 2
+    assert "go on with it: ablc run --resume 'my runs/$1'; or" in capsys.readouterr().err
+
+
+def test_that_it_begins_again_is_told(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 0
+    interrupted()
+    shutil.rmtree("out/checkpoints")
+    capsys.readouterr()
+    assert run(resume=Path("out")) == 0
+    assert "there is no checkpoint to go on from: it begins again" in capsys.readouterr().out
+
+
+def test_damaged_weights_are_written_anew(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 0
+    weights = Path("out/model.safetensors").read_bytes()
+    Path("out/model.safetensors").write_bytes(weights[: len(weights) // 2])
+    assert run(resume=Path("out")) == 0
+    assert Path("out/model.safetensors").read_bytes() == weights
+    assert run(resume=Path("out")) == 0
+    assert "there is nothing to go on with" in capsys.readouterr().out
+
+
+def test_who_goes_on_with_a_diverged_run_is_warned(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(settings=["train.lr=1e30", "train.clip=0"]) == 1
+    assert run(resume=Path("out")) == 1
+    assert "after the same steps it will again" in capsys.readouterr().out
+
+
+def test_a_view_that_is_gone_ends_no_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ablc.cli import progress
+
+    def gone(text: str = "", style: str = "") -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(progress, "say", gone)
+    assert run() == 0
+    assert facts()["status"] == "finished"
+
+
+def test_alone_it_is_the_first_whatever_its_rank(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    assert run(steps=1) == 0
+    assert "finished after" in capsys.readouterr().out
+
+
+def test_another_transformers_than_planned_for(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from transformers.models.gpt_neox.modeling_gpt_neox import GPTNeoXMLP
+
+    made = GPTNeoXMLP.__init__
+
+    def with_one_more(self: Any, config: Any) -> None:
+        made(self, config)
+        self.scale = torch.nn.Parameter(torch.ones(1))
+
+    monkeypatch.setattr(GPTNeoXMLP, "__init__", with_one_more)
+    assert run() == 2
+    said = capsys.readouterr().err
+    assert "transformers builds another base than planned" in said and "scale is 1, and the plan has missing" in said
+    assert not Path("out").exists()
 
 
 def test_a_directory_that_cant_be_written(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
