@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from ablc.faults import UserError
+from ablc.faults import UserError, reason_of
 
 
 def cache_dir() -> Path:
@@ -67,7 +67,7 @@ def replace_file(path: Path, data: bytes) -> None:
             raise CannotWrite(f"{path} can't be written: it is read-only")
         write_atomically(there, data, like=there.stat())
     except OSError as error:
-        raise CannotWrite(f"{path} can't be written: {(error.strerror or str(error)).lower()}") from error
+        raise CannotWrite(f"{path} can't be written: {reason_of(error)}") from error
 
 
 def _belong_like(path: Path, like: os.stat_result) -> None:

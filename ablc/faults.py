@@ -109,6 +109,15 @@ class SpecError(UserError):
         return SpecError, (self.faults,)  # what a worker process raises must arrive
 
 
+def reason_of(error: BaseException) -> str:
+    """Why something failed, in one line, as it may stand after a colon: what the system says, else the first line of
+    what the error says, else its kind."""
+    said = getattr(error, "strerror", None)
+    if said:
+        return str(said).lower()
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
 def has_errors(faults: Iterable[Fault]) -> bool:
     return any(fault.level == "error" for fault in faults)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from ablc.cache import CannotWrite, replace_file
 from ablc.checking import check
-from ablc.faults import Fault, Source, Span
+from ablc.faults import Fault, Source, Span, reason_of
 from ablc.language import tree
 from ablc.language.parse import parse
 from ablc.language.read import decode, identity, specs_in
@@ -89,7 +89,7 @@ def _read(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise CannotWrite(f"{path} can't be read: {(error.strerror or str(error)).lower()}") from error
+        raise CannotWrite(f"{path} can't be read: {reason_of(error)}") from error
 
 
 def _extender(path: Path) -> Path | None:

@@ -64,7 +64,7 @@ Length = Annotated[int, typer.Option("--length", min=1, max=10**9, help="sequenc
 def _do(command: Callable[..., int], *arguments: Any) -> NoReturn:
     """Run a command and leave with its exit code; 141 where whoever read our output has gone (`ablc … | head`)."""
     from ablc.cli.output import INVALID, answer, print_fault
-    from ablc.faults import Fault
+    from ablc.faults import Fault, reason_of
 
     try:
         code = answer(lambda: command(*arguments))
@@ -74,8 +74,7 @@ def _do(command: Callable[..., int], *arguments: Any) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             sys.exit(141)
-        reason = (error.strerror or str(error)).lower()
-        print_fault(Fault("failed", f"{error.filename or 'the output'} can't be written: {reason}"))
+        print_fault(Fault("failed", f"{error.filename or 'the output'} can't be written: {reason_of(error)}"))
         sys.exit(INVALID)
     raise typer.Exit(code)
 

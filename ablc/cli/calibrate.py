@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ablc.cli.output import (
     CLEAN,
     FINDINGS,
+    INTERRUPTED,
     INVALID,
     is_terminal,
     one_spec,
@@ -24,7 +25,7 @@ from ablc.cli.output import (
     terminal,
 )
 from ablc.cli.summary import warn_of_tokens
-from ablc.faults import Fault, SpecError
+from ablc.faults import Fault, SpecError, reason_of
 from ablc.recipes import load_recipe, make_recipe, parse_setting
 from ablc.spec import Spec
 
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from ablc.train.record import Record
     from ablc.train.work import Work
 
-INTERRUPTED = 130
 DATA = "local"  # the recipe whose data is used where none is named
 # A calibration compares with the base as it is: its whole width, its weights, in full precision.
 ALWAYS = {"scale": "full", "weights": "pretrained", "precision": "fp32"}
@@ -187,11 +187,10 @@ def _answered(command: Callable[[], int], folder: Path) -> int:
         say(f"interrupted; go on with: {command_again}" if there else "interrupted before the first block")
         return INTERRUPTED
     except (MemoryError, OSError, RuntimeError) as error:
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
         help = "if memory ran out: fewer --batches, or a smaller train.batch_size"
         if (folder / "run.json").exists():
             help += f"; what was done can be gone on with: {command_again}"
-        print_fault(Fault("calibration-failed", text, help=help))
+        print_fault(Fault("calibration-failed", reason_of(error), help=help))
         return FINDINGS
 
 

@@ -23,7 +23,7 @@ from ablc.cli.output import (
     say,
     terminal,
 )
-from ablc.faults import Fault, Source, Span, one_line, visible
+from ablc.faults import Fault, Source, Span, one_line, reason_of, visible
 from ablc.language.formatting import difference, formatted
 from ablc.language.parse import parse
 from ablc.language.read import MAX_BYTES, decode, read
@@ -111,7 +111,7 @@ def _read(file: str, faults: list[Fault]) -> _Found | None:
     try:
         data = _stdin() if file == STDIN else path.read_bytes()
     except OSError as error:
-        faults.append(Fault("cannot-read", f"{_shown(file)} can't be read: {_reason(error)}"))
+        faults.append(Fault("cannot-read", f"{_shown(file)} can't be read: {reason_of(error)}"))
         return None
     source = decode(data, _shown(file), faults, folder=path.parent)
     return None if source is None else _Found(data, source)
@@ -201,7 +201,3 @@ def _sum_up(counted: Counter[str], check: bool) -> None:
 
 def _shown(name: str) -> str:
     return "stdin" if name == STDIN else name
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

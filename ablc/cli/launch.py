@@ -9,9 +9,10 @@ import subprocess
 import sys
 import time
 
+from ablc.cli.output import INTERRUPTED
+
 GRACE = 20.0  # seconds that the others have once one has failed: they may wait for it for ever
 WRITING = 900.0  # once one was interrupted: the first may still be writing a checkpoint
-INTERRUPTED = 130
 
 
 def launch(arguments: list[str], processes: int) -> int:

@@ -15,7 +15,7 @@ from ablc.faults import Fault, UserError, one_line, render, visible
 from ablc.language.read import from_text, specs_in
 from ablc.pipeline import Compiled, compile_file, compile_source
 
-CLEAN, FINDINGS, INVALID = 0, 1, 2
+CLEAN, FINDINGS, INVALID, INTERRUPTED = 0, 1, 2, 130
 MOST_FAULTS = 50  # of one file; a thousand messages help nobody
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablc.cli.output import CLEAN, FINDINGS, INVALID, answer, one_spec, print_fault, say
-from ablc.faults import Fault, UserError
+from ablc.cli.output import CLEAN, FINDINGS, INTERRUPTED, INVALID, answer, one_spec, print_fault, say
+from ablc.faults import Fault, UserError, reason_of
 from ablc.pipeline import compile_file
 from ablc.recipes import load_recipe, make_recipe, parse_setting
 from ablc.spec import Spec
@@ -22,8 +22,6 @@ from ablc.spec import Spec
 if TYPE_CHECKING:
     from ablc.train.work import Prepared, Work
     from ablc.train.workers import Workers
-
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -271,20 +269,18 @@ def _choose_recipe(device: str) -> tuple[str, str]:
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "_ALLOC_FAILED")
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
 def _failure(error: BaseException, folder: Path) -> Fault:
     where = f"; the record in {folder} ends here" if (folder / "run.json").exists() else ""
-    text = _first_line(error)
+    text = reason_of(error)
     if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-        cause = _first_line(getattr(error, "inner_exception", error))
+        cause = reason_of(getattr(error, "inner_exception", error))
         help = "leave train.compile out; it needs a C++ compiler and, on a GPU, Triton"
         return Fault("run-failed", f"the model can't be compiled here: {cause}{where}", help=help)
     if isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY):
         help = "lower train.batch_size (with train.accumulation higher), or choose a smaller --scale"
         return Fault("out-of-memory", f"out of memory{where}", help=help)
+    if isinstance(error, OSError) and error.filename:
+        text = f"{error.filename}: {text}"
     if not where:
         return Fault("run-failed", text)
     from ablc.train.record import resuming

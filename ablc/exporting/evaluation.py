@@ -14,6 +14,7 @@ import torch
 from ablc.cache import write_atomically
 from ablc.exporting.finished import ExportError, Finished
 from ablc.exporting.models import replaced_model
+from ablc.faults import reason_of
 from ablc.train.corpus import DataError
 
 FORMAT_VERSION = "1.0"
@@ -102,6 +103,6 @@ def _written(path: Path, facts: dict[str, Any]) -> dict[str, Any]:
     try:
         write_atomically(path, (text + "\n").encode())
     except OSError as error:
-        raise ExportError(f"{path} can't be written: {error.strerror or error}") from error
+        raise ExportError(f"{path} can't be written: {reason_of(error)}") from error
     plain: dict[str, Any] = json.loads(text)
     return plain

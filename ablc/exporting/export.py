@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 from ablc.exporting.finished import ExportError, Finished, read
 from ablc.exporting.models import folded_model, quiet, replaced_model
+from ablc.faults import reason_of
 from ablc.train.corpus import DataError
 
 
@@ -46,7 +47,7 @@ def _check_empty(folder: Path) -> None:
     try:
         taken = any(folder.iterdir()) if folder.is_dir() else folder.exists() or folder.is_symlink()
     except OSError as error:
-        raise ExportError(f"{folder} can't be looked into: {error.strerror}") from error
+        raise ExportError(f"{folder} can't be looked into: {reason_of(error)}") from error
     if taken:
         raise ExportError(f"{folder} isn't empty", "name a directory that is empty or doesn't exist")
 
@@ -73,7 +74,6 @@ def _whole(folder: Path) -> Iterator[Path]:
         else:
             partial.rename(folder)
     except (OSError, SafetensorError) as error:  # safetensors has its own for a failed write
-        reason = getattr(error, "strerror", None) or error
-        raise ExportError(f"{folder} can't be written: {reason}") from error
+        raise ExportError(f"{folder} can't be written: {reason_of(error)}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablc.faults import Fault, Source, Span
+from ablc.faults import Fault, Source, Span, reason_of
 
 MAX_BYTES = 1_000_000
 
@@ -45,8 +45,7 @@ def read(path: Path, faults: list[Fault], *, name: str | None = None, said_at: S
             data = path.read_bytes()
         return decode(data, name, faults, folder=path.parent, said_at=said_at)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        faults.append(Fault("cannot-read", f"{name} can't be read: {reason.lower()}", said_at))
+        faults.append(Fault("cannot-read", f"{name} can't be read: {reason_of(error)}", said_at))
         return None
 
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from ablc.cache import write_atomically
+from ablc.faults import reason_of
 from ablc.review.revisions import Repository, RevisionError
 
 ATTRIBUTES = "*.abl diff=ablc"
@@ -73,7 +74,7 @@ def _write(path: Path, lines: list[str]) -> None:
     try:
         write_atomically(path, "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
     except OSError as error:
-        raise RevisionError(f"{path} can't be written: {error.strerror or error}") from error
+        raise RevisionError(f"{path} can't be written: {reason_of(error)}") from error
 
 
 def _config(repository: Repository, key: str, value: str | None) -> bool:

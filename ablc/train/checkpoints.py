@@ -38,6 +38,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
+from ablc.faults import reason_of
 from ablc.train.workers import Workers
 
 WEIGHTS, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
@@ -157,7 +158,7 @@ def _reason(error: BaseException) -> str:
     """In a few words; of several processes that failed, the first one's."""
     if isinstance(error, CheckpointException):
         error = next((one for one, _ in error.failures.values()), error)
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return reason_of(error)
 
 
 def write(
@@ -261,7 +262,7 @@ def read(folder: Path) -> Checkpoint:
                 raise DamagedCheckpoint(f"{name} doesn't have its hash")
         return Checkpoint(facts["step"], folder, facts)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedCheckpoint(getattr(error, "strerror", None) or f"{type(error).__name__}: {error}") from error
+        raise DamagedCheckpoint(reason_of(error)) from error
 
 
 # --- tensors of a model and its optimizer ----------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ablc.cache import cache_dir, write_atomically
-from ablc.faults import UserError
+from ablc.faults import UserError, reason_of
 
 # Tests, tables, copies of other modules, and what isn't the library's own. With tables and copies in, up to a fifth of
 # the validation part would stand in the training part too.
@@ -131,7 +131,7 @@ def _documents(root: Path) -> Iterator[Document]:
         except UnicodeDecodeError:
             continue
         except OSError as error:
-            raise DataError(f"{path} can't be read: {error.strerror}", "let your user read this library") from error
+            raise DataError(f"{path} can't be read: {reason_of(error)}", "let your user read this library") from error
         # Windows installs the library with its own ends of lines; one text must have one hash.
         yield Document(path.relative_to(root).as_posix(), text.replace("\r\n", "\n"))
 

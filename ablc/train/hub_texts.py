@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ablc.bases.hub import hub_answers, hub_revision
+from ablc.faults import reason_of
 from ablc.train.corpus import DataError
-from ablc.train.texts import PARTS, WAY_OUT, Extent, Opened, Part, Texts, check_parts, first_line, load, rows
+from ablc.train.texts import PARTS, WAY_OUT, Extent, Opened, Part, Texts, check_parts, load, rows
 
 
 def hub_texts(recipe_data: str, streaming: bool = False, revision: str | None = None) -> Texts:
@@ -58,7 +59,7 @@ def _streamed(recipe_data: str, revision: str | None) -> Texts:
         try:
             revision = hub_revision(name)
         except Exception as error:  # as in `load`
-            raise DataError(f"data set `{name}` can't be had: {first_line(error)}", WAY_OUT) from error
+            raise DataError(f"data set `{name}` can't be had: {reason_of(error)}", WAY_OUT) from error
     about = {"name": recipe_data, "dataset": name, "config": config or None, "revision": revision}
     key = hashlib.sha256(json.dumps(about).encode()).hexdigest()
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ablc.faults import reason_of
 from ablc.train.corpus import DataError
 from ablc.train.texts import PARTS, WAY_OUT, Extent, Opened, Part, Texts, check_parts, file_hash, load, rows
 
@@ -94,8 +95,7 @@ class _Files:
             said = path / "README.md"  # may say how a folder is to be read
             about = file_hash(said) if said.is_file() else None
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise DataError(f"{error.filename or self.name} can't be read: {reason}", WAY_OUT) from error
+            raise DataError(f"{error.filename or self.name} can't be read: {reason_of(error)}", WAY_OUT) from error
         return hashlib.sha256(json.dumps([self.builder.name, content, self.options, about]).encode()).hexdigest()
 
     def read(self, part: Part, cut: Callable[[Any], Any] = lambda whole: whole) -> Iterator[list[str]]:

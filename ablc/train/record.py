@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
 from ablc.cache import write_atomically
-from ablc.faults import UserError
+from ablc.faults import UserError, reason_of
 from ablc.planning import Plan
 from ablc.spec import Spec
 
@@ -107,8 +107,8 @@ class Record:
             self._metrics = (self.folder / "metrics.jsonl").open("w", encoding="utf-8")
             self.write_json("run.json", self.facts)
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise RecordError(f"{self.folder} can't be written: {reason.lower()}", "name another with --out") from error
+            message = f"{self.folder} can't be written: {reason_of(error)}"
+            raise RecordError(message, "name another with --out") from error
 
     @classmethod
     def reopen(cls, folder: Path, environment: Mapping[str, Any]) -> Record:
@@ -120,7 +120,7 @@ class Record:
         try:
             record._take("wait for it")
         except OSError as error:
-            raise RecordError(f"{folder} can't be written: {(error.strerror or str(error)).lower()}", _COPY) from error
+            raise RecordError(f"{folder} can't be written: {reason_of(error)}", _COPY) from error
         return record
 
     def continue_after(self, step: int, processes: int) -> None:
@@ -257,8 +257,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
         help = "name a directory that `ablc run` made: it holds a run.json"
         raise RecordError(f"there is no run in {folder}", help) from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise RecordError(f"{path} can't be read: {reason.lower()}", "run its spec again") from error
+        raise RecordError(f"{path} can't be read: {reason_of(error)}", "run its spec again") from error
     version = facts.get("format_version") if isinstance(facts, dict) else None
     if version != FORMAT_VERSION:
         raise RecordError(f"{path} is of another version of ablc, or no record", "run its spec again")
@@ -319,5 +318,4 @@ def claim_folder(name: str, recipe: str, seed: int) -> Path:
                 number += 1
                 folder = base.with_name(f"{base.name}-{number}")
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise RecordError(f"{folder} can't be made: {reason}", "name another with --out") from error
+        raise RecordError(f"{folder} can't be made: {reason_of(error)}", "name another with --out") from error

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ablc.faults import reason_of
 from ablc.train.corpus import Corpus, DataError, Document
 
 Part = Literal["train", "validation"]
@@ -74,7 +75,7 @@ def load(make: Callable[[Any], Any], name: str) -> Any:
     try:
         return make(datasets)
     except Exception as error:  # a dozen classes, among them bare ones: what matters is that these texts can't be had
-        raise DataError(f"{name} can't be loaded: {first_line(error)}", WAY_OUT) from error
+        raise DataError(f"{name} can't be loaded: {reason_of(error)}", WAY_OUT) from error
 
 
 def check_parts(found: Iterable[str], name: str) -> None:
@@ -100,7 +101,7 @@ def rows(part: Any, name: str) -> Iterator[list[str]]:
     except DataError:
         raise
     except Exception as error:  # files are read only here where the data set is streamed: see `load`
-        raise DataError(f"{name} can't be read: {first_line(error)}", WAY_OUT) from error
+        raise DataError(f"{name} can't be read: {reason_of(error)}", WAY_OUT) from error
 
 
 def _text_column(batch: Mapping[str, list[Any]], name: str) -> str:
@@ -121,7 +122,3 @@ def _chunks(documents: Iterable[Document]) -> Iterator[list[str]]:
 def file_hash(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ablc.cache import replacing, write_atomically
+from ablc.faults import reason_of
 from ablc.train.baselines import Tokens
 from ablc.train.corpus import DataError
 from ablc.train.texts import PARTS, Part, Texts, file_hash
@@ -61,7 +62,7 @@ def tokenise(folder: Path, texts: Texts, encoder: Encoder, progress: Progress) -
         _write(folder, encoded())
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            message = f"tokens can't be kept in {folder}: {(error.strerror or str(error)).lower()}"
+            message = f"tokens can't be kept in {folder}: {reason_of(error)}"
             raise DataError(message, "free some space there, or set ABLC_CACHE to a folder on another disk") from error
     return _read(folder) or {part: encoding.held() for part, encoding in encoded().items()}
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from ablc.faults import reason_of
 from ablc.planning import Plan
 from ablc.train.record import Record, read_metrics, read_plan
 
@@ -92,8 +93,7 @@ class _Line:
             while (task := self.tasks.get()) is not None:
                 task(self.mirror)
         except Exception as error:  # whatever a mirror throws must not stop a run
-            first = str(error).splitlines()[0] if str(error) else ""
-            self.tell(f"{self.mirror.name} stopped: {type(error).__name__}: {first}")
+            self.tell(f"{self.mirror.name} stopped: {type(error).__name__}: {reason_of(error)}")
         finally:
             with contextlib.suppress(Exception):
                 self.mirror.close()

@@ -15,7 +15,7 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from ablc.faults import UserError
+from ablc.faults import UserError, reason_of
 from ablc.train.environment import keep_freed_memory, pick_device
 
 T = TypeVar("T")
@@ -115,10 +115,8 @@ def workers() -> Iterator[Workers]:
             dist.init_process_group("gloo", timeout=PATIENCE)
         group = dist.new_group(backend="gloo", timeout=PATIENCE) if on_gpus else None
     except (ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise WorkersError(
-            f"the processes can't find each other: {reason}", "start them with --nproc or torchrun"
-        ) from error
+        message = f"the processes can't find each other: {reason_of(error)}"
+        raise WorkersError(message, "start them with --nproc or torchrun") from error
     yield Workers(device, dist.get_rank(), dist.get_world_size(), group)
     # Not where something was raised: the others may be waiting for this process, and NCCL would wait for them.
     dist.destroy_process_group()
