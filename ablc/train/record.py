@@ -140,6 +140,16 @@ class Record:
         self._metrics = path.open("a", encoding="utf-8")
         self.update(status="running", processes=processes)
 
+    @property
+    def changed(self) -> list[str]:
+        """What it goes on with, of versions and devices, that isn't what it was trained with the last time."""
+        before, now = _read_json(self.folder / "environment.json"), self._environment or {}
+        pairs = [("device", before.get("device"), now.get("device"))]
+        packages = before.get("packages")
+        if isinstance(packages, dict):
+            pairs += [(name, packages.get(name), version) for name, version in now.get("packages", {}).items()]
+        return [f"{name} was {old} and is {new}" for name, old, new in pairs if old and new and old != new]
+
     def log(self, entry: Mapping[str, float | int]) -> None:
         """One line of `metrics.jsonl`, in the file when this returns; a number that isn't finite is written as null."""
         if self._metrics is not None:

@@ -59,6 +59,8 @@ def reopen(folder: Path, work: Work, tell: Callable[[str], None]) -> tuple[Recor
     record = workers.first_does(lambda: Record.reopen(folder, environment(workers.device)))
     found = Checkpoints(folder, work.recipe.keep, tell).newest() if workers.is_first else None
     checkpoint = workers.share(found)
+    if record is not None and record.changed:
+        tell(f"{'; '.join(record.changed)}: what follows may differ in its last digits from what would have been")
     if checkpoint is not None and checkpoint.facts["fingerprint"] != work.plan.fingerprint:
         if record is not None:
             record.release()

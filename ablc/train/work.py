@@ -202,6 +202,9 @@ def work_of(folder: Path, facts: Mapping[str, Any], workers: Workers, progress: 
     data = _load(recipe, facts["base"], facts["vocab_size"], workers, progress, facts["data"].get("revision"))
     now, then = data.manifest, facts["data"]
     if (now["hash"], now["tokenizer"]["hash"]) != (then["hash"], then["tokenizer"]["hash"]):
+        if now.get("python") != then.get("python"):
+            message = f"the run in {folder} trains on the library of Python {then.get('python')}"
+            raise RecordError(message, f"go on with that one; this is {now.get('python')}")
         what = "data" if now["hash"] != then["hash"] else "tokenizer"
         message = f"the {what} of the run in {folder} has changed since it began"
         raise RecordError(message, "run its spec again: what was measured before can't be compared")

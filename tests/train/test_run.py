@@ -610,6 +610,29 @@ def test_how_to_go_on_can_be_given_to_a_shell(run: Run, capsys: pytest.CaptureFi
     assert "go on with it: ablc run --resume 'my runs/$1'; or" in capsys.readouterr().err
 
 
+def test_that_it_goes_on_with_others_versions_is_told(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 0
+    interrupted()
+    known = json.loads(Path("out/environment.json").read_text())
+    Path("out/environment.json").write_text(json.dumps({**known, "packages": {**known["packages"], "torch": "1.0"}}))
+    capsys.readouterr()
+    assert run(resume=Path("out")) == 0
+    said = capsys.readouterr().out
+    assert f"torch was 1.0 and is {torch.__version__}: what follows may differ in its last digits" in said
+    interrupted()
+    assert run(resume=Path("out")) == 0
+    assert "may differ" not in capsys.readouterr().out
+
+
+def test_the_library_of_another_python_is_told(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 0
+    interrupted()
+    data = {**facts()["data"], "hash": "0" * 64, "python": "2.7.18"}
+    Path("out/run.json").write_text(json.dumps({**facts(), "data": data}))
+    assert run(resume=Path("out")) == 2
+    assert "trains on the library of Python 2.7.18" in capsys.readouterr().err
+
+
 def test_that_it_begins_again_is_told(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run() == 0
     interrupted()
