@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -74,7 +75,9 @@ def _do(command: Callable[..., int], *arguments: Any) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             sys.exit(141)
-        print_fault(Fault("failed", f"{error.filename or 'the output'} can't be written: {reason_of(error)}"))
+        ours = error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+        what = "the output can't be written: " if ours else f"{error.filename}: " if error.filename else ""
+        print_fault(Fault("failed", f"{what}{reason_of(error)}"))
         sys.exit(INVALID)
     raise typer.Exit(code)
 

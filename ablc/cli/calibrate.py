@@ -22,8 +22,8 @@ from ablc.cli.output import (
     print_fault,
     say,
     show_table,
-    terminal,
 )
+from ablc.cli.progress import bars, tokenising, unless_gone
 from ablc.cli.summary import warn_of_tokens
 from ablc.faults import Fault, SpecError, reason_of
 from ablc.recipes import load_recipe, make_recipe, parse_setting
@@ -121,7 +121,6 @@ def _begin(spec: Spec, recipe: Recipe, options: CalibrateOptions) -> int:
 
 def _new(spec: Spec, name: str, recipe: Recipe, options: CalibrateOptions, folder: Path) -> int:
     from ablc.api import plan as plan_of
-    from ablc.cli.progress import tokenising
     from ablc.patching import weights_source
     from ablc.train.calibrate import begin, fittable, load
     from ablc.train.environment import pick_device
@@ -145,7 +144,6 @@ def _new(spec: Spec, name: str, recipe: Recipe, options: CalibrateOptions, folde
 
 def _go_on(folder: Path) -> int:
     say("loading torch and transformers …")
-    from ablc.cli.progress import tokenising
     from ablc.train.calibrate import fit_of, load
     from ablc.train.checkpoints import has_weights
     from ablc.train.environment import environment, pick_device
@@ -208,17 +206,20 @@ class _View:
         self._progress = progress
         self._task: TaskID | None = None
 
+    @unless_gone
     def begin(self, done: int, blocks: int) -> None:
         if done:
             self.tell(f"goes on after block {done} of {blocks}")
         if self._progress is not None:
             self._task = self._progress.add_task("", total=blocks, completed=done)
 
+    @unless_gone
     def block(self, fitted: Fitted, number: int, blocks: int) -> None:
         self.tell(f"{number:>{len(str(blocks))}}/{blocks}  {fitted.path}  {_change(fitted)}")
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=number)
 
+    @unless_gone
     def tell(self, message: str) -> None:
         if self._progress is not None:
             self._progress.console.print(message, markup=False)
@@ -231,9 +232,9 @@ def _watch() -> Iterator[_View]:
     if not is_terminal():
         yield _View(None)
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
-    with Progress(MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(), console=terminal()) as progress:
+    with bars(MofNCompleteColumn(), BarColumn(), TimeRemainingColumn()) as progress:
         yield _View(progress)
 
 

@@ -3,20 +3,48 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from ablc.cli.output import is_terminal, say, terminal
 from ablc.cli.summary import duration
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, ProgressColumn
 
     from ablc.train.loop import Evaluation, Step
     from ablc.train.runner import View
+
+
+P = ParamSpec("P")
+
+
+def unless_gone(show: Callable[P, None]) -> Callable[P, None]:
+    """Who watches may be gone, a pipe closed, a disk full: no run ends because of that."""
+
+    @functools.wraps(show)
+    def shown(*arguments: P.args, **options: P.kwargs) -> None:
+        with contextlib.suppress(OSError):
+            show(*arguments, **options)
+
+    return shown
+
+
+@contextmanager
+def bars(*columns: ProgressColumn, transient: bool = False) -> Iterator[Progress]:
+    """Bars on the terminal, as long as there is one."""
+    from rich.progress import Progress
+
+    progress = Progress(*columns, console=terminal(), transient=transient)
+    unless_gone(progress.start)()
+    try:
+        yield progress
+    finally:
+        unless_gone(progress.stop)()
 
 
 class PlainView:
@@ -25,12 +53,14 @@ class PlainView:
     def __init__(self, steps: int) -> None:
         self._every = max(1, steps // 10)
 
+    @unless_gone
     def step(self, step: Step, steps: int) -> None:
         if step.evaluation is not None:
             say(_evaluation(step.evaluation, steps))
         elif step.number % self._every == 0:
             say(_line(step, steps))
 
+    @unless_gone
     def tell(self, message: str) -> None:
         say(message)
 
@@ -42,6 +72,7 @@ class LiveView:
         self._progress = progress
         self._task = progress.add_task("", total=steps, loss="", lr="", speed="")
 
+    @unless_gone
     def step(self, step: Step, steps: int) -> None:
         if step.metrics:
             fields = {
@@ -53,23 +84,9 @@ class LiveView:
         if step.evaluation is not None:
             self._progress.console.print(_evaluation(step.evaluation, steps), style="green")
 
+    @unless_gone
     def tell(self, message: str) -> None:
         self._progress.console.print(message, style="yellow", markup=False)
-
-
-class _Unheard:
-    """A view that may be gone, a pipe that was closed or a disk that is full: no run ends because of that."""
-
-    def __init__(self, view: View) -> None:
-        self._view = view
-
-    def step(self, step: Step, steps: int) -> None:
-        with contextlib.suppress(OSError):
-            self._view.step(step, steps)
-
-    def tell(self, message: str) -> None:
-        with contextlib.suppress(OSError):
-            self._view.tell(message)
 
 
 class _TokenisingBar:
@@ -114,10 +131,10 @@ def tokenising() -> Iterator[Callable[[str, int, float | None], None]]:
     if not is_terminal():
         yield _TokenisingLines().tell
         return
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     columns = TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=terminal(), transient=True) as progress:
+    with bars(*columns, transient=True) as progress:
         yield _TokenisingBar(progress).tell
 
 
@@ -129,13 +146,13 @@ def _tokenised(part: str, size: int) -> str:
 def watch(steps: int) -> Iterator[View]:
     """The view of a run on what stdout is."""
     if not is_terminal():
-        yield _Unheard(PlainView(steps))
+        yield PlainView(steps)
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
     fields: list[Any] = [TextColumn("{task.fields[" + name + "]}") for name in ("loss", "lr", "speed")]
-    with Progress(MofNCompleteColumn(), BarColumn(), *fields, TimeRemainingColumn(), console=terminal()) as progress:
-        yield _Unheard(LiveView(progress, steps))
+    with bars(MofNCompleteColumn(), BarColumn(), *fields, TimeRemainingColumn()) as progress:
+        yield LiveView(progress, steps)
 
 
 def _line(step: Step, steps: int) -> str:

@@ -281,6 +281,13 @@ def test_an_output_that_takes_nothing_is_told(command: str) -> None:
     assert done.stderr == "error[failed]: the output can't be written: no space left on device\n\n"
 
 
+def test_what_cant_be_read_isnt_told_as_what_cant_be_written(tmp_path: Path) -> None:
+    name = f"/{'x' * 300}"
+    spec = str(ROOT / "specs" / "18.abl")
+    done = ablc("run", spec, "--recipe", "local", "--set", f"train.data={name}", cwd=tmp_path)
+    assert done.returncode == 2 and f"{name}: file name too long" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_a_file_cant_write_to_the_terminal_through_its_name(folder: Path) -> None:
     (folder / "name.abl").write_text(f'name = "a\x1b[31mb"\n{MODEL}')
     assert "\x1b" not in ablc("params", "name.abl", cwd=folder).stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import itertools
 import re
@@ -11,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from ablc.cli import progress
+from ablc.train.loop import Evaluation, Step
 
 Tell = Callable[[str, int, float | None], None]
 
@@ -54,6 +56,28 @@ def test_a_counter_where_the_end_is_not_known(screen: Console) -> None:
     with progress.tokenising() as tell:
         line = shown(tell, screen, ("train", 2_000_000, None), ("train", 3_000_000, None))
     assert line.startswith("tokenised 3.0 MB of the train part") and "%" not in line and not re.search(r"\d:\d\d", line)
+
+
+class Gone(io.StringIO):
+    """A terminal that was closed."""
+
+    closed_now = False
+
+    def write(self, text: str) -> int:
+        if self.closed_now:
+            raise OSError(errno.EIO, "Input/output error")
+        return super().write(text)
+
+
+def test_no_run_ends_because_its_terminal_did(screen: Console) -> None:
+    screen.file = gone = Gone()
+    with pytest.raises(ValueError, match="of its own"), progress.watch(10):
+        raise ValueError("of its own")
+    with progress.watch(10) as view:
+        view.tell("it begins")
+        gone.closed_now = True
+        view.tell("it goes on")
+        view.step(Step(1, {"loss": 1.0, "lr": 1.0, "tokens_per_second": 1.0}, Evaluation(1, 1.0)), 10)
 
 
 def test_what_is_told_of_a_run_is_no_markup(screen: Console) -> None:
