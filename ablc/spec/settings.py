@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -181,7 +182,7 @@ def _from_file(statement: Statement, key: str, value: Scalar) -> Scalar:
     if not isinstance(value, str) or value.startswith("~"):
         return value
     if (key == "data" and value.startswith(".")) or (key == "tokenizer" and value not in ("base", "builtin")):
-        return str((statement.source.folder / value).resolve())
+        return os.path.abspath(statement.source.folder / value)  # noqa: PTH100 - links stay
     return value
 
 

@@ -18,7 +18,7 @@ from ablc.train import hub_texts
 from ablc.train.baselines import Baselines, Tokens, baselines
 from ablc.train.corpus import DataError, builtin_corpus
 from ablc.train.local_texts import local_texts
-from ablc.train.texts import PARTS, Part, Texts, builtin_texts, is_local
+from ablc.train.texts import PARTS, Part, Texts, builtin_texts, is_local, local_path
 from ablc.train.tokenizer import Encoder, find_encoder
 from ablc.train.tokens import Progress, Streams, quiet, tokenise
 
@@ -143,7 +143,7 @@ def reachable(recipe_data: str) -> tuple[bool, str]:
     if recipe_data == "stdlib":
         return True, "the standard library of this Python is there"
     if is_local(recipe_data):
-        found = Path(recipe_data).expanduser().exists()
+        found = local_path(recipe_data).exists()
         return found, f"{recipe_data} {'is there' if found else 'is not there'}"
     return hub_texts.can_be_had(recipe_data)
 

@@ -6,16 +6,18 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ablc.faults import reason_of
 from ablc.train.corpus import DataError
-from ablc.train.texts import PARTS, WAY_OUT, Extent, Opened, Part, Texts, check_parts, file_hash, load, rows
+from ablc.train.texts import PARTS, WAY_OUT, Extent, Opened, Part, Texts, check_parts, file_hash, load, local_path, rows
 
 _KINDS = {".txt": "text", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+# What a builder is called and where its files are; all other fields of its config say how these are read.
+_PLACES = ("name", "version", "description", "data_dir", "data_files")
 # Anywhere in a path `datasets` takes them for a pattern, or for a place inside of an archive.
 _TAKEN = ("*", "?", "[", "]", "::")
 
@@ -28,12 +30,12 @@ def local_texts(name: str, documents: bool = False) -> Texts:
     Raises:
         DataError: there is no such folder or file, it can't be read, or it hasn't both parts.
     """
-    path = Path(name).expanduser()
+    path = local_path(name)
     if not path.exists():
         raise DataError(
             f"there is no folder or file {name}", "a data folder has train.txt and validation.txt, or .jsonl"
         )
-    if taken := next((sign for sign in _TAKEN if sign in str(path.absolute())), None):
+    if taken := next((sign for sign in _TAKEN if sign in str(path) + str(path.resolve())), None):
         raise DataError(f"{name} can't be read with `{taken}` in its path", "give it, or its folder, another name")
     texts = _file(path, name, documents) if path.is_file() else _folder(path, name, documents)
     return Texts(texts.key, {"name": name}, False, texts.open)
@@ -46,18 +48,25 @@ def _file(path: Path, name: str, documents: bool) -> _File:
         raise DataError(f"{name} is none of {known}", "name a folder, or a file of one of these kinds")
     if documents and kind == "text":
         raise DataError(f"{name} is one document", "name a folder of texts, or a .jsonl file with one in each row")
-    options = _text_options(documents) if kind == "text" else {}
-    return _File(name, _builder(kind, name, data_files={"train": [str(path)]}, **options), options)
+    return _File(name, _with_text_options(kind, name, documents, data_files={"train": [str(path)]}))
 
 
 def _folder(path: Path, name: str, documents: bool) -> _Folder:
     """Files of one kind, each in the part that its name or its folder's says."""
-    builder, options = _builder(str(path), name), {}
+    builder = _with_text_options(str(path), name, documents)
     check_parts(builder.config.data_files or {}, name)
-    if builder.name == "text":
-        options = _text_options(documents)
-        builder = _builder(str(path), name, **options)
-    return _Folder(name, builder, options)
+    return _Folder(name, builder)
+
+
+def _with_text_options(source: str, name: str, documents: bool, **files: Any) -> Any:
+    """A builder that reads plain text as it is meant; other readers refuse what is said to that one."""
+    builder = _builder(source, name, **files)
+    if builder.name != "text":
+        return builder
+    options: dict[str, Any] = {"sample_by": "document"} if documents else {"keep_linebreaks": True}
+    if builder.config.encoding == "utf-8":  # a byte order mark is no part of a text
+        options["encoding"] = "utf-8-sig"
+    return _builder(source, name, **files, **options)
 
 
 def _builder(source: str, name: str, **options: Any) -> Any:
@@ -68,35 +77,32 @@ def _stream(builder: Any, part: Part, name: str) -> Any:
     return load(lambda _: builder.as_streaming_dataset(split=part), name)
 
 
-def _text_options(documents: bool) -> dict[str, Any]:
-    """For the reader of plain text; others refuse them. A byte order mark is no part of a text."""
-    lines = {"sample_by": "document"} if documents else {"keep_linebreaks": True}
-    return {"encoding": "utf-8-sig", **lines}
-
-
 @dataclass(frozen=True)
 class _Files:
     """What a builder of `datasets` reads. Streamed, so that nothing is copied into the cache of data sets."""
 
     name: str
     builder: Any
-    options: dict[str, Any]
 
     def files(self, part: str) -> list[Path]:
         return [Path(file) for file in self.builder.config.data_files.get(part, ())]
 
     @property
+    def options(self) -> dict[str, Any]:
+        """How the files are read: what was said above, and what a folder says of itself."""
+        config = self.builder.config
+        return {one.name: getattr(config, one.name) for one in fields(config) if one.name not in _PLACES}
+
+    @property
     def key(self) -> str:
-        """Of all that decides the texts: the content of the files that are read, in their order, and how that is done.
-        Raises DataError."""
-        path = Path(self.name).expanduser()
+        """Of all that decides the texts: how they are read, and the content of the files in their order. Raises
+        DataError."""
         try:
             content = {part: [file_hash(file) for file in self.files(part)] for part in PARTS}
-            said = path / "README.md"  # may say how a folder is to be read
-            about = file_hash(said) if said.is_file() else None
         except OSError as error:
             raise DataError(f"{error.filename or self.name} can't be read: {reason_of(error)}", WAY_OUT) from error
-        return hashlib.sha256(json.dumps([self.builder.name, content, self.options, about]).encode()).hexdigest()
+        decisive = [self.builder.name, repr(self.options), content]
+        return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
     def read(self, part: Part, cut: Callable[[Any], Any] = lambda whole: whole) -> Iterator[list[str]]:
         """The texts of a part, or of a `cut` of it. Where they can't be read the first file that can't is named."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,12 @@ def builtin_texts(corpus: Corpus) -> Texts:
 
 def is_local(name: str) -> bool:
     return name.startswith((".", "/", "~"))
+
+
+def local_path(name: str) -> Path:
+    """Where a local name leads, from the root. Links stay: one may have the suffix that says what kind of file it is;
+    and so does a user that nobody knows, which `Path` takes for an error."""
+    return Path(os.path.abspath(os.path.expanduser(name)))  # noqa: PTH100, PTH111
 
 
 def load(make: Callable[[Any], Any], name: str) -> Any:

@@ -18,7 +18,7 @@ from ablc.bases.hub import hub_answers
 from ablc.cache import cache_dir, write_atomically
 from ablc.train.baselines import Tokens
 from ablc.train.corpus import Corpus, DataError
-from ablc.train.texts import is_local
+from ablc.train.texts import is_local, local_path
 
 END_OF_TEXT = "<|endoftext|>"
 _OTHER_ENDS = ("</s>", "<|end_of_text|>", "<eos>", "<|im_end|>")
@@ -67,7 +67,7 @@ def find_encoder(tokenizer: str, *, base_model: str, vocab_size: int, corpus: Co
         found = hub_tokenizer(base_model)
         encoder = _as_encoder(_backend(found, base_model), found.eos_token)
     else:
-        encoder = _as_encoder(_from_file(Path(tokenizer).expanduser()), None)
+        encoder = _as_encoder(_from_file(local_path(tokenizer)), None)
     if encoder.size > vocab_size:
         message = f"the tokenizer `{tokenizer}` has {encoder.size:,} tokens, the model's vocabulary {vocab_size:,}"
         raise DataError(message, 'take `train.tokenizer = "builtin"`, or a model whose vocabulary is at least as large')

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 
 from ablc.api import plan as plan_of
 from ablc.blueprint.measures import params, trainable
@@ -31,7 +30,7 @@ from ablc.train.loop import Job, accumulate, blocks_of, evaluate, make_optimizer
 from ablc.train.loss import NextTokenLoss
 from ablc.train.record import RecordError, read_plan
 from ablc.train.rotary import quicken
-from ablc.train.texts import is_local
+from ablc.train.texts import is_local, local_path
 from ablc.train.workers import Workers, layers_of, shard, spread
 
 PROXY_VOCABULARY = 4096
@@ -122,7 +121,7 @@ def _from_anywhere(recipe: Recipe) -> Recipe:
     paths = {"data": recipe.data} if is_local(recipe.data) else {}
     if recipe.tokenizer not in ("builtin", "base"):
         paths["tokenizer"] = recipe.tokenizer
-    return recipe.model_copy(update={key: str(Path(path).expanduser().resolve()) for key, path in paths.items()})
+    return recipe.model_copy(update={key: str(local_path(path)) for key, path in paths.items()})
 
 
 def check_trains(plan: Plan) -> None:
@@ -193,16 +192,12 @@ def facts_of(prepared: Prepared) -> dict[str, Any]:
 def work_of(folder: Path, facts: Mapping[str, Any], workers: Workers, progress: Progress = quiet) -> Work:
     """The work of a run that was begun, from its record. Raises RecordError where its data isn't what it was, DataError
     where it can't be had."""
-    try:
-        recipe = Recipe.model_validate(facts["settings"])
-    except ValidationError as error:
-        message = f"the settings of the run in {folder} are of another version of ablc"
-        raise RecordError(message, "run its spec again, or take that version") from error
+    recipe = Recipe.model_validate(facts["settings"])
     check_divides(recipe, workers)
     data = _load(recipe, facts["base"], facts["vocab_size"], workers, progress, facts["data"].get("revision"))
     now, then = data.manifest, facts["data"]
     if (now["hash"], now["tokenizer"]["hash"]) != (then["hash"], then["tokenizer"]["hash"]):
-        if now.get("python") != then.get("python"):
+        if now["hash"] != then["hash"] and now.get("python") != then.get("python"):
             message = f"the run in {folder} trains on the library of Python {then.get('python')}"
             raise RecordError(message, f"go on with that one; this is {now.get('python')}")
         what = "data" if now["hash"] != then["hash"] else "tokenizer"
