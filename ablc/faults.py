@@ -110,12 +110,15 @@ class SpecError(UserError):
 
 
 def reason_of(error: BaseException) -> str:
-    """Why something failed, in one line, as it may stand after a colon: what the system says, else the first line of
-    what the error says, else its kind."""
+    """Why something failed, in one line, as it may stand after a colon: what the system says, else the first line that
+    the error has, else its kind."""
     said = getattr(error, "strerror", None)
     if said:
         return str(said).lower()
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    if isinstance(error, KeyError):  # which says no more than the key
+        return f"there is no {first}"
+    return first or type(error).__name__
 
 
 def has_errors(faults: Iterable[Fault]) -> bool:

@@ -130,12 +130,17 @@ def _run(spec: Spec | None, resume: Path | None, options: RunOptions) -> int:
                 return _begin(spec, _variants(spec), options, team)
             assert resume is not None
             return _go_on(resume, options, team)
-    except _Failed:
-        return FINDINGS
+    except _Left as left:
+        return left.code
 
 
-class _Failed(Exception):
-    """This process failed, and said so. Others may be waiting for it, which it mustn't wait for in turn."""
+class _Left(Exception):
+    """This process ends before the others may, and said why. They may be waiting for it, which it mustn't wait for in
+    turn."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+        super().__init__(code)
 
 
 def _begin(spec: Spec, family: list[Spec], options: RunOptions, team: Workers) -> int:
@@ -210,15 +215,17 @@ def _train(work: Work, folder: Path, options: RunOptions, new: Prepared | None) 
             record = begin(new, folder)
         with watch(work.steps) as view, _stopping(view.tell) as stop:
             facts = execute(work, trainee, record, folder, Tracker(watching, view.tell), view, stop, checkpoint)
-    except KeyboardInterrupt:
+    except BrokenPipeError:  # before anything is trained; then views are done without
+        raise
+    except KeyboardInterrupt as interrupt:
         there = (folder / "run.json").exists()
         say(f"interrupted; go on with: {resuming(folder)}" if there else "interrupted before the first step")
-        return INTERRUPTED
+        raise _Left(INTERRUPTED) from interrupt
     except (MemoryError, OSError, RuntimeError) as error:
         print_fault(fault := _failure(error, folder))
         if not work.workers.is_first:  # what only this process knows must not be lost
             print(f"process {work.workers.rank}: {fault.message}", file=sys.__stderr__)
-        raise _Failed from error
+        raise _Left(FINDINGS) from error
     finally:
         if record is not None:
             record.release()
@@ -271,14 +278,13 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "_ALLOC_FAILED")
 
 def _failure(error: BaseException, folder: Path) -> Fault:
     where = f"; the record in {folder} ends here" if (folder / "run.json").exists() else ""
-    text = reason_of(error)
-    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-        cause = reason_of(getattr(error, "inner_exception", error))
-        help = "leave train.compile out; it needs a C++ compiler and, on a GPU, Triton"
-        return Fault("run-failed", f"the model can't be compiled here: {cause}{where}", help=help)
+    text = reason_of(getattr(error, "inner_exception", error))  # of what compiles
     if isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY):
         help = "lower train.batch_size (with train.accumulation higher), or choose a smaller --scale"
         return Fault("out-of-memory", f"out of memory{where}", help=help)
+    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        help = "leave train.compile out, or go on where there is a C++ compiler and, for a GPU, Triton"
+        return Fault("run-failed", f"the model can't be compiled here: {text}{where}", help=help)
     if isinstance(error, OSError) and error.filename:
         text = f"{error.filename}: {text}"
     if not where:

@@ -48,7 +48,7 @@ def show_training(prepared: Prepared, family: list[Spec], device: str) -> None:
             print_fault(Fault("merged-ranks", message, level="warning"))
     if work.weights:
         warn_of_tokens(recipe)
-    if recipe.warmup_steps >= work.steps:
+    if recipe.warmup_steps > work.steps:
         message = f"{recipe.warmup_steps:,} steps of warm-up in a run of {work.steps:,}: its peak rate is never reached"
         print_fault(
             Fault("long-warmup", message, help="train longer, or set train.warmup_steps lower", level="warning")

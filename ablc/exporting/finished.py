@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ablc.blueprint import Tied, leaves
-from ablc.faults import UserError
+from ablc.faults import UserError, reason_of
 from ablc.patching.patch import shapes_of
 from ablc.planning import Plan
 from ablc.train.corpus import DataError, builtin_corpus
@@ -61,7 +61,8 @@ class Finished:
         try:
             found = load_file(file)
         except (OSError, SafetensorError) as error:
-            raise ExportError(f"{file} can't be read: {error}", self.way_out) from error
+            help = self.way_out if isinstance(error, SafetensorError) else None
+            raise ExportError(f"{file} can't be read: {reason_of(error)}", help) from error
         found = _under_planned_names(found, self.plan)
         planned = shapes_of(self.plan.blueprint)
         wrong = {name for name in planned.keys() | found.keys() if planned.get(name) != _shape(found, name)}
@@ -103,7 +104,7 @@ def read(folder: Path) -> Finished:
     if status != "finished" or not (folder / "model.safetensors").is_file():
         message = f"the run in {folder} has no weights: it is {status}"
         raise ExportError(message, f"they are written when it finishes: go on with it, {command}")
-    return Finished(folder, plan, Encoding.of(facts), f"take it away and have it written anew: {command}")
+    return Finished(folder, plan, Encoding.of(facts), f"have it written anew: {command}")
 
 
 def _under_planned_names(found: Weights, plan: Plan) -> Weights:

@@ -129,7 +129,7 @@ def check_shapes(model: nn.Module, blueprint: Blueprint, sentence: str) -> None:
     name = min(name for name in planned.keys() | real.keys() if planned.get(name) != real.get(name))
     message = f"{sentence}: {name} is {_shown(real, name)}, and the plan has {_shown(planned, name)}"
     raise PatchError(
-        message, "other versions of transformers may build it otherwise: a run's environment.json names its"
+        message, "take a model as its checkpoint has it, and the version of transformers that the plan was made for"
     )
 
 

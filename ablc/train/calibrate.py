@@ -32,7 +32,7 @@ from ablc.train.environment import environment
 from ablc.train.fitting import Fit, Fitted, Texts, calibrate, can_be_fitted
 from ablc.train.loop import Evaluation, Job, evaluate, make_optimizer
 from ablc.train.loss import NextTokenLoss
-from ablc.train.record import Record, RecordError, Status
+from ablc.train.record import BEGINS_AGAIN, Record, RecordError, Status
 from ablc.train.work import Prepared, Work, facts_of
 
 LONGEST_UNSAVED = 30.0  # seconds of fitting without a checkpoint, unless one block takes longer
@@ -163,8 +163,12 @@ class _Calibration:
     def start(self) -> None:
         """Go back to the newest checkpoint, if there is one. The metrics are written anew: they follow from it."""
         checkpoint = self.checkpoints.newest()
+        if self.record.goes_on:
+            self.record.tell_changes(self.view.tell)
         if checkpoint is not None:
             self._restore(checkpoint)
+        elif self.record.goes_on:
+            self.view.tell(BEGINS_AGAIN)
         self.record.facts["calibration"] = self._facts()
         self.record.continue_after(-1, self.work.workers.size)
         if checkpoint is None:

@@ -1,8 +1,8 @@
 """The training loop, on one page.
 
 All that is random in a step, the order of the data and dropout, is a pure function of (seed, step): it is the same for
-all specs, and a resumed run goes on bit by bit as it would have. A loss or gradient that isn't finite ends the run;
-nothing hides it.
+all specs, and a resumed run goes on as it would have, on a CPU bit by bit. A loss or gradient that isn't finite ends
+the run; nothing hides it.
 """
 
 from __future__ import annotations

@@ -18,39 +18,47 @@ import math
 import os
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ablc.cache import write_atomically
 from ablc.faults import UserError, reason_of
 from ablc.planning import Plan
 from ablc.spec import Spec
+from ablc.spec.recipe import Recipe
 
 FORMAT_VERSION = "1.0"
+BEGINS_AGAIN = "there is no checkpoint to go on from: it begins again"
+# What a run writes into its directory, or takes for its own there.
+_NAMES = ("spec.abl", "plan.json", "environment.json", "init.json", "metrics.jsonl", "model.safetensors", "checkpoints")
 _COPY = "go on with a copy of it where you may write"
 Status = Literal["running", "finished", "diverged", "interrupted", "failed"]
 
 
-class _Tokenizer(BaseModel):
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+class _Tokenizer(_Strict):
     hash: str
 
 
-class _Data(BaseModel):
+class _Data(_Strict):
     hash: str
     tokenizer: _Tokenizer
     revision: str | None = None
 
 
-class _Baselines(BaseModel):
+class _Baselines(_Strict):
     unigram: float
     bigram: float
 
 
-class _Facts(BaseModel):
+class _Facts(_Strict):
     """What is read of a `run.json` again."""
 
     name: str
@@ -59,7 +67,7 @@ class _Facts(BaseModel):
     status: Status
     seconds: float
     recipe: str
-    settings: dict[str, Any]
+    settings: Recipe
     scale: str
     seed: int
     base: str
@@ -87,7 +95,7 @@ class Record:
 
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
         self.folder = folder
-        self.facts: dict[str, Any] = {"format_version": FORMAT_VERSION, "status": "running", **facts}
+        self.facts: dict[str, Any] = {"format_version": FORMAT_VERSION, "status": "running", "seconds": 0.0, **facts}
         self._started = time.time()
         self._before = float(facts.get("seconds", 0.0))
         self._metrics: IO[str] | None = None
@@ -140,15 +148,16 @@ class Record:
         self._metrics = path.open("a", encoding="utf-8")
         self.update(status="running", processes=processes)
 
-    @property
-    def changed(self) -> list[str]:
-        """What it goes on with, of versions and devices, that isn't what it was trained with the last time."""
+    def tell_changes(self, tell: Callable[[str], None]) -> None:
+        """Say what it goes on with, of versions and devices, that isn't what it was trained with the last time."""
         before, now = _read_json(self.folder / "environment.json"), self._environment or {}
         pairs = [("device", before.get("device"), now.get("device"))]
         packages = before.get("packages")
         if isinstance(packages, dict):
             pairs += [(name, packages.get(name), version) for name, version in now.get("packages", {}).items()]
-        return [f"{name} was {old} and is {new}" for name, old, new in pairs if old and new and old != new]
+        changed = [f"{name} was {old} and is {new}" for name, old, new in pairs if old and new and old != new]
+        if changed:
+            tell(f"{'; '.join(changed)}: what follows may differ in its last digits from what would have been")
 
     def log(self, entry: Mapping[str, float | int]) -> None:
         """One line of `metrics.jsonl`, in the file when this returns; a number that isn't finite is written as null."""
@@ -223,21 +232,13 @@ def check_new(folder: Path) -> None:
         command = resuming(folder, calibration="calibration" in _read_json(folder / "run.json"))
         help = f"go on with it: {command}; or name another with --out"
         raise RecordError(f"{folder} holds a run already", help)
-    if other := _other_than(folder, ".lock"):  # it would be overwritten, or taken for the run's own
-        raise RecordError(f"{folder} isn't empty: it holds {other}", "name another with --out")
+    if taken := next((name for name in _NAMES if (folder / name).exists()), None):
+        # It would be overwritten, or taken for the run's own.
+        raise RecordError(f"{folder} holds a {taken} that isn't this run's", "name another with --out")
     there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         reason = "no permission to write" if there.is_dir() else "not a directory"
         raise RecordError(f"{folder} can't be written: {there}: {reason}", "name another with --out")
-
-
-def _other_than(folder: Path, name: str) -> str | None:
-    """A file of a folder, hidden ones last, that isn't called so; None where there is no folder."""
-    try:
-        names = sorted((one.name for one in folder.iterdir()), key=lambda one: (one.startswith("."), one))
-    except OSError:
-        return None
-    return next((one for one in names if one != name), None)
 
 
 def resuming(folder: Path, *, calibration: bool = False) -> str:
@@ -263,11 +264,12 @@ def read_facts(folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         help = "name a directory that `ablc run` made: it holds a run.json"
         raise RecordError(f"there is no run in {folder}", help) from None
     except (OSError, ValueError) as error:
-        raise RecordError(f"{path} can't be read: {reason_of(error)}", "run its spec again") from error
+        way_out = None if isinstance(error, OSError) else "run its spec again"
+        raise RecordError(f"{path} can't be read: {reason_of(error)}", way_out) from error
     version = facts.get("format_version") if isinstance(facts, dict) else None
     if version != FORMAT_VERSION:
         raise RecordError(f"{path} is of another version of ablc, or no record", "run its spec again")
@@ -276,7 +278,8 @@ def read_facts(folder: Path) -> dict[str, Any]:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise RecordError(f"`{where}` in {path}: {first['msg'].lower()}", "run its spec again") from error
+        help = "take the version of ablc that wrote it, or run its spec again"
+        raise RecordError(f"`{where}` in {path}: {first['msg'].lower()}", help) from error
     return dict(facts)
 
 
@@ -285,7 +288,7 @@ def read_plan(folder: Path) -> Plan:
     try:
         return Plan.from_json(json.loads((folder / "plan.json").read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
-        raise RecordError(f"the plan in {folder} can't be read: {error}", "run its spec again") from error
+        raise RecordError(f"the plan in {folder} can't be read: {reason_of(error)}", "run its spec again") from error
 
 
 def read_metrics(folder: Path) -> list[tuple[str, dict[str, Any]]]:

@@ -24,7 +24,7 @@ from ablc.train.checkpoints import (
 )
 from ablc.train.environment import describe_device, environment, peak_flops
 from ablc.train.loop import Diverged, Evaluation, Step, train
-from ablc.train.record import Record, RecordError, Status
+from ablc.train.record import BEGINS_AGAIN, Record, RecordError, Status
 from ablc.train.tracking import Tracker
 from ablc.train.work import Prepared, Trainee, Work, facts_of
 from ablc.train.workers import writers
@@ -59,8 +59,8 @@ def reopen(folder: Path, work: Work, tell: Callable[[str], None]) -> tuple[Recor
     record = workers.first_does(lambda: Record.reopen(folder, environment(workers.device)))
     found = Checkpoints(folder, work.recipe.keep, tell).newest() if workers.is_first else None
     checkpoint = workers.share(found)
-    if record is not None and record.changed:
-        tell(f"{'; '.join(record.changed)}: what follows may differ in its last digits from what would have been")
+    if record is not None:
+        record.tell_changes(tell)
     if checkpoint is not None and checkpoint.facts["fingerprint"] != work.plan.fingerprint:
         if record is not None:
             record.release()
@@ -142,7 +142,7 @@ class _Run:
             self.seen = [Evaluation(one["step"], one["eval_loss"]) for one in checkpoint.facts["evaluations"]]
             self.view.tell(f"goes on after step {self.after}")
         elif self.record is not None and self.record.goes_on:
-            self.view.tell("there is no checkpoint to go on from: it begins again")
+            self.view.tell(BEGINS_AGAIN)
         if self.record is not None:
             self.record.continue_after(self.after if checkpoint is not None else -1, self.work.workers.size)
             if self.trainee.errors and checkpoint is None:

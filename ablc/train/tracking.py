@@ -93,7 +93,7 @@ class _Line:
             while (task := self.tasks.get()) is not None:
                 task(self.mirror)
         except Exception as error:  # whatever a mirror throws must not stop a run
-            self.tell(f"{self.mirror.name} stopped: {type(error).__name__}: {reason_of(error)}")
+            self.tell(f"{self.mirror.name} stopped: {reason_of(error)}")
         finally:
             with contextlib.suppress(Exception):
                 self.mirror.close()

@@ -107,9 +107,13 @@ def workers() -> Iterator[Workers]:
         message = f"{here} processes on a machine with {gpus} {'GPU' if gpus == 1 else 'GPUs'}"
         raise WorkersError(message, "start one process for each GPU")
     device = torch.device("cuda", local) if on_gpus else pick_device()
+    if on_gpus:
+        try:
+            torch.cuda.set_device(device)
+        except RuntimeError as error:
+            raise WorkersError(f"GPU {local} can't be used: {reason_of(error)}") from error
     try:
         if on_gpus:
-            torch.cuda.set_device(device)
             dist.init_process_group("nccl", device_id=device, timeout=STUCK)
         else:
             dist.init_process_group("gloo", timeout=PATIENCE)

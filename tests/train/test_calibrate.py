@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import ablc
-from ablc.cli import progress
 from ablc.cli.app import app
 from ablc.cli.calibrate import CalibrateOptions, calibrate_command
 from ablc.cli.output import answer
@@ -103,7 +102,7 @@ def test_how_far_tokenising_is_can_be_seen(run: Run, tmp_path: Path, monkeypatch
     def watched() -> Iterator[Callable[..., None]]:
         yield lambda *word: told.append(word)
 
-    monkeypatch.setattr(progress, "tokenising", watched)
+    monkeypatch.setattr("ablc.cli.calibrate.tokenising", watched)
     monkeypatch.setenv("ABLC_CACHE", str(tmp_path / "one"))
     assert run(batches=1, steps=1) == 0
     assert [(part, share) for part, _, share in told] == [("train", 1.0), ("validation", 1.0)]

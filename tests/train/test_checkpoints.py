@@ -179,7 +179,7 @@ def test_a_failed_write_is_told_and_leaves_the_others(
     monkeypatch.setattr(checkpoints, "save_file", full)
     save(kept, 2)
     assert steps(kept) == ["step-00000001"]
-    assert said == ["the checkpoint of step 2 couldn't be written: No space left on device; it goes on without it"]
+    assert said == ["the checkpoint of step 2 couldn't be written: no space left on device; it goes on without it"]
 
 
 def test_of_another_model(kept: Checkpoints) -> None:

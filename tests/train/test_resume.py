@@ -212,7 +212,7 @@ def test_settings_of_another_version(stopped: Path, again: Start, tmp_path: Path
     facts = json.loads((stopped / "run.json").read_text())
     (stopped / "run.json").write_text(json.dumps({**facts, "settings": {**facts["settings"], "unheard_of": 1}}))
     code, said = finish(again(), tmp_path)
-    assert code == 2 and "of another version of ablc" in said and "Traceback" not in said
+    assert code == 2 and "take the version of ablc that wrote it" in said and "Traceback" not in said
 
 
 def test_a_checkpoint_of_another_plan(stopped: Path, again: Start, tmp_path: Path) -> None:
