@@ -221,7 +221,7 @@ def test_each_writes_its_shares(train: Train) -> None:
 def test_a_share_that_cant_be_written_ends_no_run(train: Train) -> None:
     out = train(2, "--steps", "3", "--set", "train.parallel=fsdp", last_file=600_000)
     said = (out.parent / "output.txt").read_text()
-    assert said.count("the checkpoint of step 3 couldn't be written: File too large") == 1
+    assert said.count("the checkpoint of step 3 couldn't be written: file too large") == 1
     assert facts(out)["status"] == "finished" and not list((out / "checkpoints").iterdir())
     assert {path.name for path in out.iterdir() if "model" in path.name} == {"model.safetensors"}
 
@@ -230,7 +230,7 @@ def test_a_share_that_cant_be_written_ends_no_run(train: Train) -> None:
 def test_weights_whose_share_cant_be_written_are_told_by_all(train: Train) -> None:
     out = train(2, "--steps", "3", "--set", "train.parallel=fsdp", last_file=100_000, code=1)
     said = (out.parent / "output.txt").read_text()
-    assert said.count("error[run-failed]: the weights could not be saved: File too large") == 1
+    assert said.count("error[run-failed]: the weights could not be saved: file too large") == 1
     assert facts(out)["status"] == "failed" and not [path for path in out.iterdir() if "model" in path.name]
 
 
