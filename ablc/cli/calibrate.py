@@ -122,7 +122,7 @@ def _begin(spec: Spec, recipe: Recipe, options: CalibrateOptions) -> int:
 def _new(spec: Spec, name: str, recipe: Recipe, options: CalibrateOptions, folder: Path) -> int:
     from ablc.api import plan as plan_of
     from ablc.patching import weights_source
-    from ablc.train.calibrate import begin, fittable, load
+    from ablc.train.calibrate import begin, check_positions, fittable, load
     from ablc.train.environment import pick_device
     from ablc.train.fitting import Fit
     from ablc.train.work import prepare
@@ -130,14 +130,16 @@ def _new(spec: Spec, name: str, recipe: Recipe, options: CalibrateOptions, folde
 
     places = fittable(plan_of(spec))
     if not places:
-        message = "this spec puts nothing in place of the base's modules that could be fitted"
+        message = "this spec puts nothing in place of the base's modules that could be fitted, or it is frozen"
         print_fault(Fault("nothing-to-fit", message, help="what is only removed can be trained: ablc run"))
         return INVALID
     # Named by where it lies, so that its tokenizer and its weights are found from wherever this runs.
     spec = spec.model_copy(update={"model": weights_source(spec)})
     with tokenising() as progress:
         prepared = prepare(spec, recipe, name, Workers(pick_device()), progress)
-    pair, fit = load(prepared.work), Fit(**options.said(), seed=recipe.seed)
+    fit = Fit(**options.said(), seed=recipe.seed)
+    check_positions(prepared.work, fit)
+    pair = load(prepared.work)
     _show_start(spec, recipe, fit, len(pair.places), len(places), pair.errors)
     return _fit(prepared.work, pair, fit, lambda: begin(prepared, pair, fit, folder))
 

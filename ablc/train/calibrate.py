@@ -8,7 +8,7 @@ student's pairs missed before any fit, and a checkpoint is the student after so 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from math import log
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import torch
 
 from ablc.patching import PairError, start_from
+from ablc.patching.initial import planned_weights
 from ablc.patching.replaced import Replaced, replaced
 from ablc.planning import Plan
 from ablc.train.checkpoints import (
@@ -28,8 +29,9 @@ from ablc.train.checkpoints import (
     save_weights,
     weights_of,
 )
+from ablc.train.data import DataError
 from ablc.train.environment import environment
-from ablc.train.fitting import Fit, Fitted, Texts, calibrate, can_be_fitted
+from ablc.train.fitting import HELD_OUT, Fit, Fitted, Texts, calibrate, can_be_fitted
 from ablc.train.loop import Evaluation, Job, evaluate, make_optimizer
 from ablc.train.loss import NextTokenLoss
 from ablc.train.record import BEGINS_AGAIN, Record, RecordError, Status
@@ -79,8 +81,28 @@ class Outcome:
 
 
 def fittable(plan: Plan) -> list[Replaced]:
-    """The replaced modules that there is something to fit in."""
-    return [one for one in replaced(plan) if can_be_fitted(one)]
+    """The replaced modules that there is something to fit in: parameters that aren't frozen."""
+    free = {weight.name for _, weight in planned_weights(plan.blueprint) if not weight.frozen}
+    moving = {name for name in free for name in _above(name)}
+    return [one for one in replaced(plan) if can_be_fitted(one) and one.path in moving]
+
+
+def _above(name: str) -> Iterator[str]:
+    """The modules that a parameter is in."""
+    parts = name.split(".")
+    return (".".join(parts[:end]) for end in range(1, len(parts)))
+
+
+def check_positions(work: Work, fit: Fit) -> None:
+    """Raise DataError where there are too few positions to fit on some and to measure at others."""
+    count = _blocks(work, fit) * work.recipe.block_size
+    if count < HELD_OUT:
+        message = f"a calibration on {count} positions has none to measure at"
+        raise DataError(message, "take more --batches, or a larger train.block_size")
+
+
+def _blocks(work: Work, fit: Fit) -> int:
+    return min(fit.batches * work.recipe.batch_size, len(work.data.train))
 
 
 def load(work: Work) -> Pair:
@@ -230,7 +252,7 @@ class _Calibration:
 
     def _texts(self) -> Texts:
         recipe, data = self.work.recipe, self.work.data
-        count = min(self.fit.batches * recipe.batch_size, len(data.train))
+        count = _blocks(self.work, self.fit)
         blocks = torch.from_numpy(data.batch(0, seed=recipe.seed, batch_size=count))
         return Texts(blocks, recipe.batch_size, data.separator)
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ablc.patching.svd import exact, factors_of, set_product, truncated
 
 RIDGE = 1e-3  # of the mean square of an input
+ROUNDING = 1e-12  # of the same, in fp64
 
 
 @torch.no_grad()
@@ -29,7 +30,9 @@ def solve(pair: nn.Module, original: nn.Module, rows: Iterator[tuple[Tensor, Ten
     first, second = (getattr(pair.get_submodule(name), "bias", None) for name in "AB")
     prior = exact(factor_weight(original)) if isinstance(original, nn.Linear) else None
     mean_in, mean_out, squares, products = _moments(rows, centred=second is not None)
-    ridge = RIDGE * float(squares.diagonal().mean()) or 1.0
+    spread = float(squares.diagonal().mean())
+    # Inputs that are all the same have no spread but what rounding left.
+    ridge = max(RIDGE * spread, ROUNDING * (abs(spread) + float(mean_in.square().mean()))) or 1.0
     squares += ridge * torch.eye(len(squares), dtype=squares.dtype, device=squares.device)
     if prior is not None:
         products += ridge * prior.to(products.device)

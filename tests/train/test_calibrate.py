@@ -95,6 +95,27 @@ def test_two_of_one_seed_are_equal_and_it_can_be_run_from_anywhere(
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+def test_too_few_positions_are_told(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = ["train.batch_size=1", "train.block_size=4"]
+    assert run(batches=1, steps=5, settings=few) == 2
+    said = capsys.readouterr()
+    assert "a calibration on 4 positions has none to measure at" in said.err
+    assert not (tmp_path / "out" / "run.json").exists()
+    assert run(batches=2, steps=5, settings=few) == 0
+
+
+def test_what_is_frozen_isnt_counted_as_to_be_fitted(run: Run, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (
+        'model = "./base"\ntrain.data = "./texts"\nattention.qkv = lora(8)\nmlp.up[0] = lora(8)\nfreeze attention.qkv\n'
+    )
+    (place / "frozen.abl").write_text(text)
+    assert run("frozen.abl", batches=2, steps=5) == 0
+    assert ", 1 to be fitted" in capsys.readouterr().out
+    (place / "frozen.abl").write_text(text.replace("mlp.up[0] = lora(8)", "freeze mlp"))
+    assert run("frozen.abl", batches=2, steps=5, out=Path("other")) == 2
+    assert "or it is frozen" in capsys.readouterr().err
+
+
 def test_how_far_tokenising_is_can_be_seen(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[str, int, float | None]] = []
 
