@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ablc.families import family
-from ablc.faults import Fault, Source, Span, SpecError, has_errors
+from ablc.faults import Fault, Source, Span, SpecError, expect, has_errors
 from ablc.language.parse import parse as parse_source
 from ablc.language.read import from_text
 from ablc.language.tree import File
@@ -37,6 +37,7 @@ def load_family(path: str | Path, *, model: str | None = None) -> tuple[Spec, ..
 
 def loads(text: str, *, model: str | None = None, name: str = "<text>") -> Spec:
     """The spec that a text says; `model` is its base where the text names none. Raises SpecError."""
+    expect(text, str, "loads takes the text of a spec; a file is taken by ablc.load")
     faults: list[Fault] = []
     source = from_text(text, name, faults)
     if source is None:
@@ -46,6 +47,7 @@ def loads(text: str, *, model: str | None = None, name: str = "<text>") -> Spec:
 
 def plan(spec: Spec) -> Plan:
     """A spec to a plan. Raises SpecError where an operation can't stand where it was put."""
+    expect(spec, Spec, 'plan takes a spec: ablc.plan(ablc.load("specs/18.abl"))')
     faults: list[Fault] = []
     made = make_plan(spec, family(spec.family).build(spec.config), faults)
     if has_errors(faults):

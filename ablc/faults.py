@@ -109,6 +109,12 @@ class SpecError(UserError):
         return SpecError, (self.faults,)  # what a worker process raises must arrive
 
 
+def expect(value: object, kind: type | tuple[type, ...], sentence: str) -> None:
+    """Raise TypeError with the sentence, which says what belongs there, unless it is of that kind."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{sentence}; this is {type(value).__name__}")
+
+
 def reason_of(error: BaseException) -> str:
     """Why something failed, in one line, as it may stand after a colon: what the system says, else the first line that
     the error has, else its kind."""

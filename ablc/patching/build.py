@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from ablc.patching.initial import PairInit, draw, fill, planned_weights
+from ablc.faults import expect
+from ablc.patching.initial import PairInit, check_start, draw, fill, planned_weights
 from ablc.patching.patch import check_shapes, replace_modules
 from ablc.patching.replaced import replaced
 from ablc.patching.svd import Original, start_pairs
@@ -29,6 +30,8 @@ def build(
     With `init="svd"` a low-rank pair is the truncated SVD of the initial values that the base would have in its place.
     `attention` is the implementation transformers is to use: `sdpa`, `eager`, ….
     """
+    expect(plan, Plan, "build takes a plan: ablc.build(ablc.plan(spec))")
+    check_start(seed, init)
     model = unfilled(plan, dtype=dtype, attention=attention)
     if str(device) != "meta":
         give_storage(model, device)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import nn
@@ -38,6 +38,14 @@ def fill(
         if weight.init == "normal":
             _zero_padding(model, weight.name, values)
         put(parameter, values)
+
+
+def check_start(seed: int, init: PairInit) -> None:
+    """Raise ValueError where something else is said: what is misspelt must not start in another way."""
+    if init not in get_args(PairInit):
+        raise ValueError(f"init is one of {', '.join(get_args(PairInit))}, not {init!r}")
+    if not isinstance(seed, int):
+        raise ValueError(f"seed is a whole number, not {seed!r}")
 
 
 def draw(weight: Weight, layer: int | None, std: float, *, seed: int, init: PairInit) -> torch.Tensor:

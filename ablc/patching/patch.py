@@ -10,9 +10,9 @@ from torch import nn
 from transformers import cache_utils
 
 from ablc.blueprint import Blueprint, Group, Node
-from ablc.faults import UserError
+from ablc.faults import UserError, expect
 from ablc.modeling_ablc import adopt
-from ablc.patching.initial import PairInit, fill, planned_weights
+from ablc.patching.initial import PairInit, check_start, fill, planned_weights
 from ablc.patching.modules import module_of
 from ablc.patching.replaced import Replaced, replaced, replacements
 from ablc.patching.svd import start_pairs
@@ -33,8 +33,10 @@ def patch(model: Any, plan: Plan, *, seed: int = 0, init: PairInit = "normal") -
     Weights that the plan keeps keep their values; new ones get theirs from `seed` and `init`. With `init="svd"` a
     low-rank pair becomes the truncated SVD of the weight that the model had in its place. New modules have the device
     and dtype of the model. Raises PatchError, before anything is changed, where the model isn't the plan's base, or a
-    weight to be decomposed isn't finite.
+    weight to be decomposed isn't finite, ValueError where `seed` or `init` is none.
     """
+    expect(plan, Plan, "patch takes a model and a plan: ablc.patch(model, ablc.plan(spec))")
+    check_start(seed, init)
     check_shapes(model, plan.original, "this model isn't the plan's base")
     real = not next(model.parameters()).is_meta
     places = replaced(plan) if init == "svd" and real else []

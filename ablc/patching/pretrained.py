@@ -10,7 +10,7 @@ import torch
 
 from ablc.patching.build import base_deviation, drawn, give_storage, unfilled
 from ablc.patching.checkpoint import Checkpoint
-from ablc.patching.initial import PairInit, fill, planned_weights
+from ablc.patching.initial import PairInit, check_start, fill, planned_weights
 from ablc.patching.patch import shapes_of
 from ablc.patching.replaced import Replaced, replaced
 from ablc.patching.sharded import put
@@ -62,6 +62,7 @@ def start(
     Only what the plan keeps, and one at a time what is to be decomposed, is ever read. Raises CheckpointError where
     the weights can't be had, or don't fit.
     """
+    check_start(seed, init)
     places = replaced(plan) if report or init == "svd" else []
     own: PairInit = "normal" if init == "svd" else init
     if source is None:

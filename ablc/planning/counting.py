@@ -18,6 +18,7 @@ from ablc.blueprint.measures import (
     weight_bytes,
 )
 from ablc.blueprint.slots import slots_of
+from ablc.faults import expect
 from ablc.planning.plan import Plan
 
 
@@ -43,6 +44,7 @@ class Count:
 
 def count(plan: Plan, length: int = DEFAULT_LENGTH) -> Count:
     """Read every number off a plan; nothing is built."""
+    expect(plan, Plan, "count takes a plan: ablc.count(ablc.plan(spec))")
     blueprint = plan.blueprint
     return Count(
         params=params(blueprint),

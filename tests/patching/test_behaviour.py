@@ -228,6 +228,31 @@ class TestPatch:
         with pytest.raises(PatchError, match="120 × 32, and the plan has 120 × 64"):
             ablc.patch(self.stock(), plan_of(NEOX.replace("hidden_size = 32", "hidden_size = 64") + "mlp = lora(2)"))
 
+    @pytest.mark.parametrize("wrong", [{"init": "svdd"}, {"seed": "0"}])
+    def test_refuses_a_start_that_there_isnt_and_leaves_it_as_it_was(self, wrong: dict[str, Any]) -> None:
+        model, plan = self.stock(), plan_of(NEOX + "mlp = lora(2)")
+        names = [name for name, _ in model.named_parameters()]
+        with pytest.raises(ValueError, match=r"init is one of normal, product, svd, not|seed is a whole number, not"):
+            ablc.patch(model, plan, **wrong)
+        assert names == [name for name, _ in model.named_parameters()]
+        with pytest.raises(ValueError, match=r"init is one of|seed is a whole"):
+            ablc.build(plan, **wrong)
+
+    def test_what_is_mixed_up_is_told(self) -> None:
+        spec = ablc.loads(NEOX)
+        plan: Any = ablc.plan(spec)
+        calls: list[tuple[str, Any]] = [
+            ("plan takes a spec.*; this is str", lambda: ablc.plan("specs/18.abl")),  # type: ignore[arg-type]
+            ("plan takes a spec.*; this is Plan", lambda: ablc.plan(plan)),
+            ("count takes a plan.*; this is Spec", lambda: ablc.count(spec)),  # type: ignore[arg-type]
+            ("build takes a plan.*; this is Spec", lambda: ablc.build(spec)),  # type: ignore[arg-type]
+            ("patch takes a model and a plan.*; this is Spec", lambda: ablc.patch(self.stock(), spec)),  # type: ignore[arg-type]
+            ("loads takes the text.*; this is PosixPath", lambda: ablc.loads(Path("x.abl"))),  # type: ignore[arg-type]
+        ]
+        for sentence, call in calls:
+            with pytest.raises(TypeError, match=sentence):
+                call()
+
     def test_refuses_a_second_time(self) -> None:
         plan = plan_of(NEOX + "mlp = lora(2)")
         with pytest.raises(PatchError):
