@@ -24,7 +24,7 @@ def eval_command(run: Path, tasks: str, tasks_path: Path | None, limit: int | No
         print(json.dumps(facts, indent=2, ensure_ascii=False))
         return CLEAN
     show_table(("task", "metric", "value", "standard error"), rows(facts), right=("value", "standard error"))
-    say(f"wrote {run / file_name(names)}", "bold")
+    say(f"wrote {run / file_name(names, limit)}", "bold")
     return CLEAN
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -48,8 +49,8 @@ def evaluate(
             model, tasks=[*tasks], task_manager=manager, limit=limit, batch_size=batch_size, log_samples=False
         )
     except Exception as error:  # a task is code, data and a prompt of somebody else: anything may be raised
-        reason = (str(error).splitlines() or [""])[0]
-        raise ExportError(f"lm-eval stopped with {type(error).__name__}: {reason}") from error
+        help = "leave out the task that another of them contains" if "uplicate task" in str(error) else None
+        raise ExportError(f"lm-eval stopped with {type(error).__name__}: {reason_of(error)}", help) from error
     facts = {
         "format_version": FORMAT_VERSION,
         "lm_eval": lm_eval.__version__,
@@ -59,13 +60,17 @@ def evaluate(
         "batch_size": batch_size,
         **{key: found[key] for key in _KEPT if key in found},
     }
-    return _written(run.folder / file_name(tasks), facts)
+    return _written(run.folder / file_name(tasks, limit), facts)
 
 
-def file_name(tasks: Sequence[str]) -> str:
-    """The file in a run's directory that holds the scores of these tasks."""
-    safe = "".join(c if c.isalnum() or c in "-_.," else "-" for c in ",".join(tasks))
-    return f"eval-{safe[:200]}.json"
+def file_name(tasks: Sequence[str], limit: int | None = None) -> str:
+    """The file in a run's directory that holds the scores of these tasks, of `limit` examples of each: another one for
+    other tasks, and for all examples."""
+    named = ",".join(tasks)
+    safe = "".join(c if c.isalnum() or c in "-_.," else "-" for c in named)[:200]
+    if safe != named or any("," in task for task in tasks):
+        safe += f"-{hashlib.sha256(json.dumps([*tasks]).encode()).hexdigest()[:8]}"
+    return f"eval-{safe}.json" if limit is None else f"eval-{safe}-limit{limit}.json"
 
 
 def _check(run: Finished, tasks: Sequence[str], tasks_path: Path | None) -> None:

@@ -28,7 +28,7 @@ def export(run: str | Path, directory: str | Path, *, folded: bool = False) -> P
     Warns where the tokenizer can't be had. Raises ExportError where the run isn't finished, the directory isn't empty
     or can't be written, or (`folded`) no dense model computes the same; nothing is left behind then.
     """
-    finished, folder = read(Path(run)), Path(directory)
+    finished, folder = read(Path(run)), Path(os.path.abspath(directory))  # noqa: PTH100
     _check_empty(folder)
     model = folded_model(finished) if folded else replaced_model(finished)
     tokenizer = _tokenizer(finished)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -144,5 +145,12 @@ def test_without_lm_eval_it_says_what_to_install(evaluate: Evaluate, monkeypatch
 
 
 def test_file_names_are_plain() -> None:
-    assert file_name(["arc_easy", "../up/x"]) == "eval-arc_easy,..-up-x.json"
-    assert len(file_name(["x" * 500])) < 255
+    assert file_name(["arc_easy", "lambada"]) == "eval-arc_easy,lambada.json"
+    assert file_name(["arc_easy"], 3) == "eval-arc_easy-limit3.json"
+    assert re.fullmatch(r"eval-arc_easy,\.\.-up-x-[0-9a-f]{8}\.json", file_name(["arc_easy", "../up/x"]))
+    assert len(file_name(["x" * 500], 10**9)) < 255
+
+
+def test_scores_of_other_tasks_have_another_file() -> None:
+    lists = [["two words"], ["two-words"], ["a,b"], ["a", "b"], ["x" * 300], ["x" * 301]]
+    assert len({file_name(tasks, limit) for tasks in lists for limit in (None, 3)}) == 2 * len(lists)

@@ -110,6 +110,12 @@ def test_a_failure_while_writing_leaves_nothing(
     assert {path.name for path in tmp_path.iterdir()} == {"run", "tokenizer.json"}
 
 
+def test_a_way_round_leaves_nothing(export: Export, tmp_path: Path) -> None:
+    code, _, complaints = export(tmp_path / "new" / "..")
+    assert code == 2 and f"{tmp_path} isn't empty" in complaints
+    assert not (tmp_path / "new").exists()
+
+
 def test_no_run(export: Export, tmp_path: Path) -> None:
     code, _, complaints = export(run=tmp_path / "nowhere")
     assert code == 2 and "there is no run in" in complaints and "run.json" in complaints
