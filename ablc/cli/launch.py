@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -12,6 +14,7 @@ import time
 from ablc.cli.output import INTERRUPTED
 
 GRACE = 20.0  # seconds that the others have once one has failed: they may wait for it for ever
+PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 WRITING = 900.0  # once one was interrupted: the first may still be writing a checkpoint
 
 
@@ -20,15 +23,25 @@ def launch(arguments: list[str], processes: int) -> int:
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
     place |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // processes))
-    started = []
+    started: list[subprocess.Popen[bytes]] = []
+    # Ctrl-C reaches all of them from the terminal; they end by themselves, and this one waits.
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN) != signal.SIG_IGN
+    signal.signal(signal.SIGTERM, lambda number, frame: _send(started, signal.SIGTERM))
     for rank in range(processes):
         own = {"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": threads}
         command = [sys.executable, "-m", "ablc", *arguments]
-        started.append(subprocess.Popen(command, env={**os.environ, **place, **own}))
-    # Ctrl-C reaches all of them from the terminal; they end by themselves, and this one waits.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: _send(started, signal.SIGTERM))
+        environment = {**os.environ, **place, **own}
+        started.append(subprocess.Popen(command, env=environment, preexec_fn=lambda: _begin(heard)))
     return _wait(started)
+
+
+def _begin(hears_ctrl_c: bool) -> None:
+    """In each process before it becomes ours: it hears Ctrl-C as whoever started all this does, and on Linux the kernel
+    asks it to stop, as SIGTERM does, once its parent is gone."""
+    if hears_ctrl_c:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _wait(started: list[subprocess.Popen[bytes]]) -> int:

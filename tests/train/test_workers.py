@@ -340,3 +340,15 @@ def test_one_that_is_killed_ends_the_other(number: int, cache: Path, tmp_path: P
     assert process.returncode == 137, output
     assert "Traceback" not in output
     assert facts(tmp_path / "out")["status"] in ("running", "failed")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent is gone")
+def test_where_the_one_that_started_them_is_gone_they_stop(cache: Path, tmp_path: Path) -> None:
+    process = launched(cache, tmp_path)
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    process.kill()
+    output, _ = process.communicate(timeout=60)  # which the children hold open until they have ended
+    assert len(children) == 2 and "Traceback" not in output
+    assert facts(tmp_path / "out")["status"] == "interrupted"
+    assert list((tmp_path / "out" / "checkpoints").glob("step-*"))
