@@ -283,8 +283,12 @@ def _failure(error: BaseException, folder: Path) -> Fault:
         help = "lower train.batch_size (with train.accumulation higher), or choose a smaller --scale"
         return Fault("out-of-memory", f"out of memory{where}", help=help)
     if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        lacks = "compiler" in text or "triton" in text.lower()
         help = "leave train.compile out, or go on where there is a C++ compiler and, for a GPU, Triton"
+        help = help if lacks else "leave train.compile or train.gradient_checkpointing out"
         return Fault("run-failed", f"the model can't be compiled here: {text}{where}", help=help)
+    if "gloo" in text or "NCCL" in text:
+        text = "another process has died, or can't be heard"
     if isinstance(error, OSError) and error.filename:
         text = f"{error.filename}: {text}"
     if not where:

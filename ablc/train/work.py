@@ -244,6 +244,8 @@ def assemble(work: Work, report_init: bool = False, checkpoint: Checkpoint | Non
         # Each kind of layer is compiled for training, evaluation and a smaller last batch; the default allows 8 in all.
         torch._dynamo.config.recompile_limit = 8 * work.plan.blueprint.config["num_hidden_layers"]
         torch._dynamo.config.optimize_ddp = False  # it cuts what is compiled where DDP exchanges; a layer is cut enough
+        if recipe.gradient_checkpointing:  # folding what adds zeros away loses track of what is to be computed again
+            torch._inductor.config.joint_graph_constant_folding = False
         for layer in layers_of(model):  # one at a time: layers that are alike share what is compiled
             layer.compile(dynamic=False)
     else:

@@ -301,6 +301,19 @@ def test_compiled_is_the_same_within_rounding(run: Run) -> None:
     assert other == pytest.approx(plain, abs=1e-3)
 
 
+@pytest.mark.slow
+def test_compiled_where_activations_are_computed_again_beside_a_removed_attention(run: Run) -> None:
+    sizes = "hidden_size = 64, intermediate_size = 96, num_hidden_layers = 2, num_attention_heads = 4"
+    Path("llama.abl").write_text(
+        f'model = "llama-3.1-8b"({sizes}, num_key_value_heads = 2)\nattention[1] = none\n'
+        + SPEC.partition("mlp = lora(8)\n")[2]
+    )
+    ways: list[list[str]] = [[], ["train.compile=true", "train.gradient_checkpointing=true"]]
+    for number, settings in enumerate(ways):
+        assert run("llama.abl", out=Path(str(number)), steps=2, settings=settings) == 0
+    assert eval_losses("1") == pytest.approx(eval_losses("0"), abs=1e-4)
+
+
 def test_speed_is_told_in_flops(run: Run) -> None:
     assert run() == 0
     trained = Plan.from_json(json.loads(Path("out/plan.json").read_text()))
