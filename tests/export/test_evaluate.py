@@ -111,7 +111,7 @@ def test_as_json_it_is_what_the_file_says(evaluate: Evaluate, run: Path) -> None
     code, said, _ = evaluate(format="json", limit=2)
     assert code == 0
     facts = json.loads(said)
-    assert facts == json.loads((run / "eval-continue_code.json").read_text())
+    assert facts == json.loads((run / "eval-continue_code-limit2.json").read_text())
     assert (facts["limit"], facts["batch_size"]) == (2, 2)
     assert facts["n-samples"]["continue_code"]["effective"] == 2
 
