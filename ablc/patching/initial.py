@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from numbers import Integral
 from typing import Literal, get_args
 
 import torch
@@ -44,7 +45,7 @@ def check_start(seed: int, init: PairInit) -> None:
     """Raise ValueError where something else is said: what is misspelt must not start in another way."""
     if init not in get_args(PairInit):
         raise ValueError(f"init is one of {', '.join(get_args(PairInit))}, not {init!r}")
-    if not isinstance(seed, int):
+    if not isinstance(seed, Integral):
         raise ValueError(f"seed is a whole number, not {seed!r}")
 
 

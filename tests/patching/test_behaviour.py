@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -237,6 +238,7 @@ class TestPatch:
         assert names == [name for name, _ in model.named_parameters()]
         with pytest.raises(ValueError, match=r"init is one of|seed is a whole"):
             ablc.build(plan, **wrong)
+        ablc.build(plan, seed=np.int64(3), device="meta")  # type: ignore[arg-type]
 
     def test_what_is_mixed_up_is_told(self) -> None:
         spec = ablc.loads(NEOX)
