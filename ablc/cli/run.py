@@ -222,9 +222,7 @@ def _train(work: Work, folder: Path, options: RunOptions, new: Prepared | None) 
         say(f"interrupted; go on with: {resuming(folder)}" if there else "interrupted before the first step")
         raise _Left(INTERRUPTED) from interrupt
     except (MemoryError, OSError, RuntimeError) as error:
-        print_fault(fault := _failure(error, folder))
-        if not work.workers.is_first:  # what only this process knows must not be lost
-            print(f"process {work.workers.rank}: {fault.message}", file=sys.__stderr__)
+        _tell_failure(_failure(error, folder), work.workers)
         raise _Left(FINDINGS) from error
     finally:
         if record is not None:
@@ -270,6 +268,12 @@ def _choose_recipe(device: str) -> tuple[str, str]:
     if not ok:
         return "local", f"{reason}, so a small proxy trains on local data ({how})"
     return "wikitext2", f"an accelerator is here and its data can be had ({how})"
+
+
+def _tell_failure(fault: Fault, team: Workers) -> None:
+    print_fault(fault)
+    if not team.is_first:  # what only this process knows must not be lost
+        print(f"process {team.rank}: {fault.message}", file=sys.__stderr__)
 
 
 # As PyTorch says it for a GPU, for main memory, and where a library of the GPU's had no room.

@@ -96,12 +96,11 @@ def train(job: Job, after: int = 0) -> Iterator[Step]:
         for group in job.optimizer.param_groups:
             group["lr"] = rate
         blocks = job.data.batch(number - 1, seed=job.recipe.seed, batch_size=blocks_of(job.recipe))
-        total = accumulate(job, blocks)
-        size = clip(job.optimizer, job.recipe.clip or math.inf)
+        values = [accumulate(job, blocks), clip(job.optimizer, job.recipe.clip or math.inf)]
         job.optimizer.step()
         job.optimizer.zero_grad(set_to_none=True)
         # Only now is a number asked for: a GPU waits once a step, and the time is that of all it did.
-        loss, norm = torch.stack([total, size.to(total)]).tolist()
+        loss, norm = torch.stack([value.to(values[0]) for value in values]).tolist()
         speed = blocks.size / (time.perf_counter() - started)
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise Diverged(number, "loss" if not math.isfinite(loss) else "gradient")
